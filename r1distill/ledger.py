@@ -1,0 +1,168 @@
+"""An append-only JSONL file with one writer: what is paid for goes here first.
+
+Promises: a line is in the file before `append` returns; a torn last line (kill, power loss) is cut off when the
+file is opened for writing, and counted; what was appended more than a second ago is fsynced, as long as somebody
+calls `sync` at least that often (ask.py does). Readers stop at the last newline, so that they may run beside.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from r1distill.errors import LockedError, StorageError
+
+SYNC_EVERY_S = 0.5
+"""Seconds between two fsyncs: at most so much, plus the caller's tick, is lost when the power fails."""
+CHUNK_BYTES = 1 << 20
+
+
+class Ledger:
+    """The one writer of a ledger file; use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.torn_bytes = 0
+        """Bytes of a torn last line that opening cut off."""
+        self._lock = FileLock(str(path) + ".lock")
+        self._file = -1
+        self._end = 0
+        self._synced_at = 0.0
+        self._dirty = False
+
+    def __enter__(self) -> Ledger:
+        """Take the writer lock and repair the tail. Raises LockedError, StorageError."""
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise LockedError(
+                    f"Another process is writing {self.path}; wait for it or stop it, then run again."
+                ) from None
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._repair()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._file >= 0:
+                self.sync(force=True)
+                os.close(self._file)
+        finally:
+            self._file = -1
+            self._lock.release()
+
+    def append(self, record: msgspec.Struct | dict[str, Any]) -> tuple[int, int]:
+        """Write one row; returns (offset, length) in bytes. Raises StorageError and leaves no half row."""
+        line = msgspec.json.encode(record) + b"\n"
+        offset = self._end
+        with storage_errors(self.path):
+            try:
+                _write_all(self._file, line)
+            except OSError:
+                os.ftruncate(self._file, offset)
+                raise
+        self._end = offset + len(line)
+        self._dirty = True
+        self.sync()
+        return offset, len(line)
+
+    def sync(self, force: bool = False) -> None:
+        """Fsync what was appended, unless that was done less than SYNC_EVERY_S ago. Raises StorageError."""
+        now = time.monotonic()
+        if self._dirty and (force or now - self._synced_at >= SYNC_EVERY_S):
+            with storage_errors(self.path):
+                os.fsync(self._file)
+            self._synced_at, self._dirty = now, False
+
+    def _repair(self) -> None:
+        size = os.fstat(self._file).st_size
+        self._end = last_newline(self.path, size)
+        self.torn_bytes = size - self._end
+        if self.torn_bytes:
+            os.ftruncate(self._file, self._end)
+
+
+class storage_errors:
+    """Turn an OSError of the body into one StorageError sentence that names the file and what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError) and not isinstance(error, Timeout):
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            what = "there is no space left" if full else (error.strerror or str(error))
+            todo = "free some space" if full else "make it writable"
+            raise StorageError(
+                f"{self.path} can't be written: {what}; {todo} and run the same command again, all rows written so far are kept."
+            ) from None
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def last_newline(path: Path, size: int) -> int:
+    """The offset just behind the last newline within the first `size` bytes (0 when there is none)."""
+    with path.open("rb") as file:
+        end = size
+        while end > 0:
+            start = max(0, end - CHUNK_BYTES)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+def read_lines(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, line without its newline) from byte `start` up to the last newline; a torn tail is not read."""
+    with path.open("rb") as file:
+        file.seek(start)
+        offset = start
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            if line.strip():
+                yield offset, line[:-1]
+            offset += len(line)
+
+
+def read_at(path: Path, spans: list[tuple[int, int]]) -> Iterator[bytes]:
+    """Yield the rows at (offset, length) of a ledger, without their newline."""
+    with path.open("rb") as file:
+        for offset, length in spans:
+            file.seek(offset)
+            yield file.read(length).rstrip(b"\n")
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` so that a reader or a kill sees the old or the new file, never half. Raises StorageError."""
+    part = path.with_name(path.name + f".{os.getpid()}.part")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)

@@ -1,0 +1,1 @@
+"""How a student learns: the only home of torch, transformers, trl and peft (besides export)."""

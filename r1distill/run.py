@@ -1,0 +1,164 @@
+"""A run folder: where everything of one run lies, and how a command finds it again.
+
+    runs/NAME/ recipe.toml recipe.resolved.json manifest.json index.sqlite prompts.jsonl traces/ filter/<id>/
+               train/<id>/ evaluate/traces/ evaluate/<id>/ report.html logs/
+
+`<id>` is a short hash of a stage's settings and its inputs: the same again means nothing to do, other settings
+live beside it, `latest` points to the current one, and the last five are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from r1distill.errors import InputError
+from r1distill.index import Index, TraceRef
+from r1distill.ledger import read_at, read_lines, write_atomic
+from r1distill.recipe import Recipe, apply_override, load_recipe, parse_recipe, resolved_json
+from r1distill.records import Prompt, Trace, digest
+
+KEPT_STAGES = 5
+"""So many results of a stage stay on disk; older ones are removed when a new one is made."""
+LedgerName = Literal["traces", "evaluate"]
+
+
+class Run:
+    """The paths of a run folder and the small files in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def ledger_folder(self, ledger: LedgerName) -> Path:
+        """Where the answers lie: traces/ for harvested ones, evaluate/traces/ for those of an evaluation."""
+        return self.folder / "traces" if ledger == "traces" else self.folder / "evaluate" / "traces"
+
+    def index(self) -> Index:
+        """The index (a context manager), not yet caught up."""
+        return Index(self.folder / "index.sqlite")
+
+    def log_file(self, name: str) -> Path:
+        """logs/NAME.log, its folder made."""
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        return self.folder / "logs" / f"{name}.log"
+
+    def save_recipe(self, recipe: Recipe, source: Path | None) -> None:
+        """Keep the recipe as written (recipe.toml) and with all defaults (recipe.resolved.json)."""
+        write_atomic(self.folder / "recipe.resolved.json", resolved_json(recipe).encode())
+        if source is not None and source.resolve() != (self.folder / "recipe.toml").resolve():
+            write_atomic(self.folder / "recipe.toml", source.read_bytes())
+        self.update_manifest("recipe_folder", os.path.relpath(recipe.folder, self.folder))
+
+    def manifest(self) -> dict[str, Any]:
+        """What the verbs reported when they ended; {} for a new run."""
+        return read_json(self.folder / "manifest.json") or {}
+
+    def update_manifest(self, key: str, value: Any) -> None:
+        """Put one entry into manifest.json, atomically."""
+        merged = {**self.manifest(), key: value}
+        write_atomic(
+            self.folder / "manifest.json", json.dumps(merged, indent=2, ensure_ascii=False).encode() + b"\n"
+        )
+
+    def save_prompts(self, prompts: list[Prompt]) -> None:
+        """Write prompts.jsonl: the problems of today's recipe."""
+        rows = b"".join(msgspec.json.encode(prompt) + b"\n" for prompt in prompts)
+        write_atomic(self.folder / "prompts.jsonl", rows)
+
+    def prompts(self) -> list[Prompt]:
+        """The problems saved by the last harvest. Raises InputError when there are none."""
+        path = self.folder / "prompts.jsonl"
+        if not path.exists():
+            raise InputError(
+                f"{path} is missing: harvest first, or give the recipe instead of the run folder."
+            )
+        decoder = msgspec.json.Decoder(Prompt)
+        return [decoder.decode(line) for _, line in read_lines(path)]
+
+    def read_traces(self, ledger: LedgerName, refs: Iterable[TraceRef]) -> Iterator[tuple[bytes, Trace]]:
+        """Yield (raw line, Trace) for each ref, in their order."""
+        decoder = msgspec.json.Decoder(Trace)
+        folder = self.ledger_folder(ledger)
+        for name, group in groupby(refs, key=lambda ref: ref.name):
+            for line in read_at(folder / name, [(ref.offset, ref.length) for ref in group]):
+                yield line, decoder.decode(line)
+
+    def stage(self, verb: str, stage_id: str) -> Path:
+        """Folder VERB/ID of a stage; it is complete when it holds a summary.json."""
+        return self.folder / verb / stage_id
+
+    def finish_stage(self, verb: str, stage_id: str, summary: dict[str, Any]) -> None:
+        """Write the stage's summary.json, point `latest` to it, note it in the manifest, drop the oldest ones."""
+        folder = self.stage(verb, stage_id)
+        write_atomic(
+            folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n"
+        )
+        self.point_latest(verb, stage_id)
+        self.update_manifest(verb, summary)
+        done = sorted(folder.parent.glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
+        for old in done[:-KEPT_STAGES]:
+            if old.parent.name != stage_id and not old.parent.is_symlink():
+                shutil.rmtree(old.parent)
+
+    def point_latest(self, verb: str, stage_id: str) -> None:
+        """Make VERB/latest point to a stage, atomically."""
+        link = self.folder / verb / "latest"
+        part = link.with_name(f"latest.{os.getpid()}.part")
+        part.unlink(missing_ok=True)
+        part.symlink_to(stage_id)
+        part.replace(link)
+
+    def latest(self, verb: str) -> tuple[Path, dict[str, Any]] | None:
+        """The current result of a stage and its summary, or None."""
+        folder = (self.folder / verb / "latest").resolve()
+        summary = read_json(folder / "summary.json")
+        return (folder, summary) if summary is not None else None
+
+
+def stage_id(settings: Any, inputs: Iterable[str]) -> str:
+    """The short id of a stage: 12 hex digits over its settings and the sorted ids of what it reads."""
+    return digest({"settings": settings, "inputs": sorted(inputs)})[:12]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of ours, or None when there is no such file. Raises InputError when it is broken."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise InputError(f"{path} is broken ({error}); remove it and run the command again.") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path} is broken (no JSON object); remove it and run the command again.")
+    return data
+
+
+def open_run(
+    target: Path, run_dir: Path | None = None, overrides: tuple[str, ...] = ()
+) -> tuple[Recipe, Run]:
+    """The recipe and the run folder behind RECIPE or RUN. Raises InputError, RecipeError."""
+    if target.is_dir():
+        return _recipe_of_run(target, overrides), Run(run_dir or target)
+    recipe = load_recipe(target, overrides)
+    return recipe, Run(run_dir or recipe.folder / "runs" / recipe.name)
+
+
+def _recipe_of_run(folder: Path, overrides: tuple[str, ...]) -> Recipe:
+    if (folder / "recipe.toml").exists() and not (folder / "manifest.json").exists():
+        return load_recipe(folder / "recipe.toml", overrides)
+    data = read_json(folder / "recipe.resolved.json")
+    if data is None:
+        raise InputError(
+            f"{folder} is no run folder (it has no recipe.resolved.json); name a recipe.toml or a folder under runs/."
+        )
+    for override in overrides:
+        apply_override(data, override)
+    beside = read_json(folder / "manifest.json") or {}
+    return parse_recipe(data, str(folder), (folder / beside.get("recipe_folder", "../..")).resolve())

@@ -1,0 +1,145 @@
+"""What a person sees: notes, tables and progress on stderr; nothing here decides anything.
+
+Live bars when stderr is a terminal, plain lines every few seconds when it is not.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+PLAIN_EVERY_S = 5.0
+"""Seconds between two plain progress lines when stderr is not a terminal."""
+
+
+class Show:
+    """Writes for a person: level 0 errors only (-q), 1 normal, 2 details (-v)."""
+
+    def __init__(self, level: int = 1) -> None:
+        self.level = level
+
+    def note(self, text: str, level: int = 1) -> None:
+        """Print one line, if the level asks for it."""
+        if self.level >= level:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Print a table; every column but the first is aligned to the right when all its cells are numbers."""
+        if self.level < 1 or not rows:
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+        for number, column in enumerate(columns):
+            numeric = number > 0 and all(_is_number(str(row[number])) for row in rows)
+            table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(str(cell)) for cell in row))
+        width = None if sys.stderr.isatty() else 120
+        Console(stderr=True, width=width).print(table)
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Progress]:
+        """A progress display for `total` steps, live or in plain lines."""
+        progress: Progress
+        if self.level < 1:
+            progress = Progress(what, total, None)
+        elif sys.stderr.isatty():
+            progress = _LiveProgress(what, total, self)
+        else:
+            progress = Progress(what, total, self)
+        with progress:
+            yield progress
+
+
+class Progress:
+    """Plain lines: what, done of total, the detail text, time left by the rate so far."""
+
+    def __init__(self, what: str, total: int, show: Show | None) -> None:
+        self.what, self.total, self.show = what, total, show
+        self.done = 0
+        self.started = self.printed = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.show and self.done and self.done != self._shown:
+            self._print("")
+
+    _shown = -1
+
+    def update(self, done: int, detail: str = "") -> None:
+        """Say how far it is; cheap, prints only every PLAIN_EVERY_S."""
+        self.done = done
+        now = time.monotonic()
+        if self.show and now - self.printed >= PLAIN_EVERY_S:
+            self.printed = now
+            self._print(detail)
+
+    def left_s(self) -> float | None:
+        """Seconds left by the rate so far, or None."""
+        spent = time.monotonic() - self.started
+        return spent / self.done * (self.total - self.done) if self.done else None
+
+    def _print(self, detail: str) -> None:
+        self._shown = self.done
+        left = self.left_s()
+        tail = f", {duration(left)} left" if left is not None and self.done < self.total else ""
+        assert self.show is not None
+        self.show.note(f"{self.what}: {self.done}/{self.total}{', ' + detail if detail else ''}{tail}")
+
+
+class _LiveProgress(Progress):
+    """A rich bar."""
+
+    def __enter__(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self.bar: Any = Bar(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(), console=Console(stderr=True), transient=False,
+        )  # fmt: skip
+        self.bar.start()
+        self.task = self.bar.add_task(self.what, total=self.total, detail="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def update(self, done: int, detail: str = "") -> None:
+        """Move the bar."""
+        self.done = done
+        self.bar.update(self.task, completed=done, detail=detail)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people: '7.3 s', '4 min 05 s', '2 h 10 min'."""
+    if seconds is None:
+        return "unknown time"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+def dollars(cost_usd: float | None) -> str:
+    """A cost for people; an unknown one is said to be unknown, never 0."""
+    return "cost unknown" if cost_usd is None else f"${cost_usd:.4f}" if cost_usd < 1 else f"${cost_usd:,.2f}"
+
+
+def _is_number(text: str) -> bool:
+    return (
+        (bool(text)
+        and text.replace(",", "").rstrip("%$ s").replace(".", "", 1).lstrip("+-$").isdigit())
+        or text in ("-", "")
+    )
