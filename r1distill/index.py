@@ -96,17 +96,15 @@ class Index:
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
-    def catch_up(
-        self, ledger: str, folder: Path, pattern: str = "part-*.jsonl", failures: str = "failures.jsonl"
-    ) -> None:
-        """Read what the ledger files in `folder` hold beyond what is known, and forget files that are gone."""
-        found = {path.name: path for path in sorted(folder.glob(pattern))} if folder.is_dir() else {}
-        failed = folder / failures
-        self._forget(ledger, {*found, *({failures} if failed.exists() else ())})
-        for name, path in found.items():
+    def catch_up(self, ledger: str, folder: Path) -> None:
+        """Read what a ledger holds beyond what is known: part-*.jsonl in `folder`, failures*.jsonl beside it."""
+        traces = {path.name: path for path in sorted(folder.glob("part-*.jsonl"))}
+        failures = {path.name: path for path in sorted(folder.parent.glob("failures*.jsonl"))}
+        self._forget(ledger, {*traces, *failures})
+        for name, path in traces.items():
             self._read_file(ledger, name, path, self._add_traces)
-        if failed.exists():
-            self._read_file(ledger, failures, failed, self._add_failures)
+        for name, path in failures.items():
+            self._read_file(ledger, name, path, self._add_failures)
 
     def _forget(self, ledger: str, keep: set[str]) -> None:
         for (name,) in self.db.execute("SELECT name FROM files WHERE ledger=?", (ledger,)).fetchall():

@@ -41,10 +41,11 @@ class Template:
         except jinja2.TemplateSyntaxError as error:
             raise RecipeError(f"{name}:{error.lineno}: {error.message}.") from None
 
-    def messages(self, prompt: Prompt) -> list[Message]:
-        """The chat messages for one problem, each stripped of outer white space. Raises RecipeError."""
+    def messages(self, prompt: Prompt, **more: str) -> list[Message]:
+        """The chat messages for one problem, each stripped of outer white space; `more` are further variables of the
+        template (reference and answer for a judge). Raises RecipeError."""
         try:
-            return [Message(role, self._render(part, prompt)) for role, part in self._parts]
+            return [Message(role, self._render(part, prompt, more)) for role, part in self._parts]
         except jinja2.TemplateError as error:
             raise RecipeError(
                 f"{self.name}: {error} (problem {prompt.id}); a template may use question, tags and tests."
@@ -57,8 +58,8 @@ class Template:
         return Template("\n".join([*keep, f"<|{parts[-1][0]}|>\n{parts[-1][1]}"]), self.name)
 
     @staticmethod
-    def _render(part: jinja2.Template, prompt: Prompt) -> str:
-        return part.render(question=prompt.question, tags=prompt.tags, tests=prompt.tests).strip()
+    def _render(part: jinja2.Template, prompt: Prompt, more: dict[str, str]) -> str:
+        return part.render(question=prompt.question, tags=prompt.tags, tests=prompt.tests, **more).strip()
 
 
 def _parts(source: str) -> list[tuple[str, str]]:

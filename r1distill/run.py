@@ -40,6 +40,11 @@ class Run:
         """Where the answers lie: traces/ for harvested ones, evaluate/traces/ for those of an evaluation."""
         return self.folder / "traces" if ledger == "traces" else self.folder / "evaluate" / "traces"
 
+    def failures_file(self, ledger: LedgerName, shard: tuple[int, int] = (1, 1)) -> Path:
+        """Where requests without an answer are recorded: failures.jsonl, or one file per shard."""
+        name = "failures.jsonl" if shard == (1, 1) else f"failures-{shard[0]}-of-{shard[1]}.jsonl"
+        return self.ledger_folder(ledger).parent / name
+
     def index(self) -> Index:
         """The index (a context manager), not yet caught up."""
         return Index(self.folder / "index.sqlite")
@@ -49,11 +54,12 @@ class Run:
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         return self.folder / "logs" / f"{name}.log"
 
-    def save_recipe(self, recipe: Recipe, source: Path | None) -> None:
-        """Keep the recipe as written (recipe.toml) and with all defaults (recipe.resolved.json)."""
+    def save_recipe(self, recipe: Recipe) -> None:
+        """Keep the recipe as written (recipe.toml) and with all defaults; one that came from a run folder is there."""
+        if recipe.source is None:
+            return
         write_atomic(self.folder / "recipe.resolved.json", resolved_json(recipe).encode())
-        if source is not None and source.resolve() != (self.folder / "recipe.toml").resolve():
-            write_atomic(self.folder / "recipe.toml", source.read_bytes())
+        write_atomic(self.folder / "recipe.toml", recipe.source.read_bytes())
         self.update_manifest("recipe_folder", os.path.relpath(recipe.folder, self.folder))
 
     def manifest(self) -> dict[str, Any]:
@@ -151,8 +157,6 @@ def open_run(
 
 
 def _recipe_of_run(folder: Path, overrides: tuple[str, ...]) -> Recipe:
-    if (folder / "recipe.toml").exists() and not (folder / "manifest.json").exists():
-        return load_recipe(folder / "recipe.toml", overrides)
     data = read_json(folder / "recipe.resolved.json")
     if data is None:
         raise InputError(

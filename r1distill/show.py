@@ -139,7 +139,5 @@ def dollars(cost_usd: float | None) -> str:
 
 def _is_number(text: str) -> bool:
     return (
-        (bool(text)
-        and text.replace(",", "").rstrip("%$ s").replace(".", "", 1).lstrip("+-$").isdigit())
-        or text in ("-", "")
-    )
+        bool(text) and text.replace(",", "").rstrip("%$ s").replace(".", "", 1).lstrip("+-$").isdigit()
+    ) or text in ("-", "")

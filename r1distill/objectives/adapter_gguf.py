@@ -76,7 +76,7 @@ def _value(reader: Any, key: str) -> Any:
 
 
 def _refuse_unsupported(config: Mapping[str, Any], architecture: str) -> None:
-    """Raise ValueError for what a GGUF LoRA cannot say: silence would serve a student other than the trained."""
+    """Raise ValueError for what a GGUF LoRA can't say: silence would serve something that was not trained."""
     if architecture not in ARCHITECTURES:
         raise ValueError(
             f"Can't write a GGUF adapter for architecture {architecture!r}: "

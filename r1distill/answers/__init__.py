@@ -1,0 +1,58 @@
+"""Take the final answer out of a text; is it the reference? One file per answer kind, one table.
+
+`grade` is the one grading path of the toolkit: the `correct` check and the evaluation both use it. It has two
+steps, so that the dear one can run in a worker process that may be killed: `grade_exact` (microseconds, linear)
+gives a Grade or a Pending; `settle` (computer algebra) turns a Pending into a Grade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from r1distill.answers import choice, math, text
+from r1distill.answers.outcome import FALLBACKS, AnswerOutcome, Grade, How, Pending
+from r1distill.records import AnswerKind
+
+__all__ = ["FALLBACKS", "AnswerOutcome", "Grade", "How", "Pending", "grade", "grade_exact", "settle"]
+
+
+class Grader(NamedTuple):
+    """How one kind of answer is graded."""
+
+    exact: Callable[[str, str], Grade | Pending]
+    """(reference, answer text) -> grade, or what is left to settle."""
+    settle: Callable[[str, str, How], Grade] | None = None
+    """The dear step, for kinds whose exact step may leave something open."""
+
+
+def _no_code(reference: str, answer_text: str) -> Grade:
+    return Grade("error", note="no grader for code yet")
+
+
+GRADERS: dict[AnswerKind, Grader] = {
+    "math": Grader(math.grade_exact, math.settle),
+    "choice": Grader(choice.grade_exact),
+    "text": Grader(text.grade_exact),
+    "code": Grader(_no_code),
+}
+
+
+def grade_exact(kind: AnswerKind, reference: str | None, answer_text: str) -> Grade | Pending:
+    """The grade as far as text and exact fractions reach. `answer_text` must not hold the reasoning."""
+    if reference is None or not reference.strip():
+        return Grade("unreadable_reference", note="no reference")
+    return GRADERS[kind].exact(reference, answer_text)
+
+
+def settle(kind: AnswerKind, reference: str, extracted: str, how: How) -> Grade:
+    """Settle a Pending; may hang on hostile input, so call it where it can be killed (checks.workers)."""
+    settler = GRADERS[kind].settle
+    assert settler is not None, kind
+    return settler(reference, extracted, how)
+
+
+def grade(kind: AnswerKind, reference: str | None, answer_text: str) -> Grade:
+    """Both steps in this process: for tests and trusted text. Many or foreign answers: checks.grading.grade_many."""
+    first = grade_exact(kind, reference, answer_text)
+    return first if isinstance(first, Grade) else settle(kind, *first)

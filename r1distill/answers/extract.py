@@ -1,0 +1,141 @@
+"""Where the final answer stands in a text: the last box, what follows ####, what follows "the answer is".
+
+All scans are linear in the length of the text, whatever the text: no lazy or nested quantifiers. The text is the
+answer part of a trace; its reasoning is never searched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import NamedTuple
+
+from r1distill.answers.outcome import How
+
+BARE_WORD = re.compile(r"\s?([^\s${}]{1,40})")
+BOX_TOKENS = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])[ \t]{0,4}(\{)?|\\[\\{}]|[{}]")
+PHRASE = re.compile(r"\banswers?\b[\s*_]{0,8}(?:\b(?:is|are)\b|[:=：])[\s*_:：]{0,8}", re.IGNORECASE)
+LINE_LABEL = re.compile(r"^[ \t*]{0,4}A[*]{0,2}:[ \t*]{0,4}(?=\S)", re.MULTILINE)
+BETWEEN_BOXES = re.compile(r"[\s$]{0,8}(?:,|and|or|, ?and|, ?or|,? ?\\text\{ ?(?:and|or) ?\})[\s$]{0,8}")
+SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
+WHOLE_CHARS = 80
+"""A text up to this long may be an answer by itself."""
+
+
+class Found(NamedTuple):
+    """A final answer as it stands in the text."""
+
+    text: str
+    how: How
+
+
+def find_marked(text: str) -> Found | None:
+    """The answer that the text itself marks as final, or None: box, then ####, then phrase."""
+    boxed = last_boxed(text)
+    if boxed is not None:
+        return Found(boxed, "boxed")
+    after = after_hashes(text)
+    if after is not None:
+        return Found(after, "hash")
+    phrase = after_phrase(text)
+    return None if phrase is None else Found(phrase, "phrase")
+
+
+def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The last match of `pattern` in `text`, read from the start."""
+    found = deque(pattern.finditer(text), maxlen=1)
+    return found[0] if found else None
+
+
+def last_boxed(text: str) -> str | None:
+    r"""What the last closed \boxed{...} holds; boxes joined by a comma or "and" come back as a list "a, b"."""
+    if "boxed" not in text and "fbox" not in text:
+        return None
+    boxes = _boxes(text)
+    if not boxes:
+        return None
+    start, _, content = boxes[-1]
+    parts = [content]
+    for earlier_start, earlier_end, earlier in reversed(boxes[:-1]):
+        if not BETWEEN_BOXES.fullmatch(text, earlier_end, start):
+            break
+        parts.append(earlier)
+        start = earlier_start
+    return ", ".join(reversed(parts))
+
+
+def _boxes(text: str) -> list[tuple[int, int, str]]:
+    """(start, end, content) of every closed outermost box, by one pass that counts braces."""
+    found: list[tuple[int, int, str]] = []
+    depth, opened_at, start, content_at = 0, -1, 0, 0
+    for token in BOX_TOKENS.finditer(text):
+        word = token.group()
+        if word.startswith(("\\b", "\\f")):
+            if not token.group(1):
+                if opened_at < 0:
+                    _add_bare(text, token, found)
+                continue
+            if opened_at < 0:
+                opened_at, start, content_at = depth, token.start(), token.end()
+            depth += 1
+        elif word == "{":
+            depth += 1
+        elif word == "}":
+            depth -= 1
+            if depth == opened_at:
+                if text[content_at : token.start()].strip():
+                    found.append((start, token.end(), text[content_at : token.start()]))
+                opened_at = -1
+    if opened_at >= 0 and depth > opened_at:
+        # An outer box was never closed: the boxes inside it, or behind it, may still be whole.
+        found += [(s + content_at, e + content_at, c) for s, e, c in _inner_boxes(text[content_at:])]
+    return found
+
+
+def _inner_boxes(text: str) -> list[tuple[int, int, str]]:
+    """The last closed box of a text whose braces don't match, found from its end."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return []
+    depth = 0
+    for token in BOX_TOKENS.finditer(text, start + 6):
+        depth += {"{": 1, "}": -1}.get(token.group(), 0)
+        if depth == 0 and token.group() == "}":
+            return [(start, token.end(), text[start + 7 : token.start()])]
+    return []
+
+
+def _add_bare(text: str, token: re.Match[str], found: list[tuple[int, int, str]]) -> None:
+    r"""`\boxed 5`: the box holds the next word."""
+    word = BARE_WORD.match(text, token.end())
+    if word and word.group(1).rstrip(".,"):
+        found.append((token.start(), word.end(), word.group(1).rstrip(".,")))
+
+
+def after_hashes(text: str) -> str | None:
+    """The rest of the line behind the last ####, as GSM8K marks its answers; None when there is none."""
+    at = text.rfind("####")
+    if at < 0:
+        return None
+    rest = text[at + 4 :].lstrip("# \t").split("\n", 1)[0].strip()
+    return rest or None
+
+
+def after_phrase(text: str) -> str | None:
+    """What stands behind the last "answer is", "Answer:" or line label "A:", up to the end of the sentence."""
+    last = last_match(PHRASE, text) or last_match(LINE_LABEL, text)
+    if last is None:
+        return None
+    rest = first_clause(text[last.end() : last.end() + 2000].lstrip())
+    return rest or None
+
+
+def first_clause(text: str) -> str:
+    r"""`text` up to the end of its first sentence or line; a formula in $...$ or \(...\) at its start is kept whole."""
+    for opener, closer in (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$")):
+        if text.startswith(opener):
+            end = text.find(closer, len(opener))
+            if end > 0 and (closer != "$" or "\n" not in text[:end]):
+                return text[: end + len(closer)]
+    end_of = SENTENCE_END.search(text)
+    return (text[: end_of.start()] if end_of else text).strip(" *_\t\"'")

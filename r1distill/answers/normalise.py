@@ -1,0 +1,134 @@
+"""One spelling for the same piece of mathematics: LaTeX wrappers, currency, units, unusual digits go.
+
+Everything here is text in, text out, linear, and never raises.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+SPACES = re.compile(
+    r"(?<!\\)\\[,;:!> ]|~|\\q?quad(?![A-Za-z])|\\(?:displaystyle|limits|nolimits)(?![A-Za-z])|[\u00a0\u2009\u202f]"
+)
+SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])\.?")
+DEGREES = re.compile(r"\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\}|°)|°|\\degree(?![A-Za-z])")
+WRAPPED = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf)?|mathrm|mathbf|mathit|operatorname|mbox|hbox|boxed|fbox) ?\{([^{}]*)\}"
+)
+FRAC = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+BARE_FRAC = re.compile(r"\\frac ?(?:(\d)|\{([^{}]*)\}) ?(?:(\d)|\{([^{}]*)\})")
+BARE_SQRT = re.compile(r"\\sqrt ?(\d)")
+CURRENCY = re.compile(r"\\\$|[€£¥₹₽₩]")
+VULGAR = re.compile(r"[\u00bc-\u00be\u2150-\u215e]")
+SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+SUPERSCRIPT_RUN = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+SYMBOLS = str.maketrans({
+    "−": "-", "–": "-", "‐": "-", "‑": "-", "×": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ", "÷": "/", "π": "\\pi ",
+    "∞": "\\infty ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "√": "\\sqrt ",
+    "，": ",", "．": ".", "⁄": "/", "∕": "/", "’": "'", "‘": "'", "“": '"', "”": '"',
+})  # fmt: skip
+DELIMITERS = (
+    ("$$", "$$"),
+    ("$", "$"),
+    ("\\(", "\\)"),
+    ("\\[", "\\]"),
+    ("**", "**"),
+    ("`", "`"),
+    ('"', '"'),
+    ("__", "__"),
+)
+ASSIGNMENT = re.compile(r"^ ?[A-Za-z](?:_\{?\w{1,3}\}?)? ?(?:\([a-z]\) ?)?=(?![=<>])")
+MAX_PASSES = 8
+"""Wrappers inside wrappers are taken off so many times, no more."""
+
+
+def unicode_digits(text: str) -> str:
+    """`text` with digits of every script, full-width letters and mathematical signs in their ASCII or LaTeX spelling."""
+    if text.isascii():
+        return text
+    text = SUPERSCRIPT_RUN.sub(lambda run: "^{" + run.group().translate(SUPERSCRIPTS) + "}", text)
+    text = VULGAR.sub(lambda sign: " " + unicodedata.normalize("NFKC", sign.group()), text)
+    text = unicodedata.normalize("NFKC", text.translate(SYMBOLS)).translate(SYMBOLS)
+    return "".join(_ascii_digit(c) if c > "\x7f" else c for c in text)
+
+
+def _ascii_digit(char: str) -> str:
+    digit = unicodedata.decimal(char, None)
+    return char if digit is None else str(digit)
+
+
+def unwrap(text: str) -> str:
+    """`text` without white space, Markdown or formula delimiters around it, and without a full stop at its end."""
+    text = text.strip()
+    for _ in range(MAX_PASSES):
+        before = text
+        text = text.rstrip(" .,;:\t\n").lstrip(" ,;:\t\n")
+        for opener, closer in DELIMITERS:
+            inside = text[len(opener) : -len(closer)]
+            if inside and text.startswith(opener) and text.endswith(closer) and closer not in inside:
+                text = inside.strip()
+        if text == before:
+            break
+    return text
+
+
+def latex(text: str) -> str:
+    r"""One spelling of a mathematical text: sizes, spaces, \text{}, \\dfrac, degrees and currency signs normalised."""
+    text = unwrap(unicode_digits(text))
+    if "\\" in text or "~" in text or not text.isascii():
+        text = text.replace("{,}", ",").replace("\\%", "%")
+        text = CURRENCY.sub("", text)
+        text = DEGREES.sub("", SIZES.sub("", SPACES.sub(" ", text)))
+        text = BARE_SQRT.sub(r"\\sqrt{\1}", FRAC.sub(r"\\frac", text))
+        text = BARE_FRAC.sub(_braced_frac, text)
+        for _ in range(MAX_PASSES):
+            unwrapped = WRAPPED.sub(lambda m: f" {m.group(1)} ", text)
+            if unwrapped == text:
+                break
+            text = unwrapped
+    return unwrap(" ".join(text.split()).strip("$ "))
+
+
+def _braced_frac(found: re.Match[str]) -> str:
+    top = found.group(1) or found.group(2) or ""
+    bottom = found.group(3) or found.group(4) or ""
+    return f"\\frac{{{top}}}{{{bottom}}}"
+
+
+def without_name(text: str) -> str:
+    """The right side of `x = 5`, `f(x) = ...`; other texts unchanged."""
+    found = ASSIGNMENT.match(text)
+    return text[found.end() :].strip() if found else text
+
+
+def squeezed(text: str) -> str:
+    """`text` without any white space, for comparing spellings."""
+    return "".join(text.split())
+
+
+def folded(text: str) -> str:
+    """`text` for comparing words: case folded, single spaces, no punctuation or quotes around it."""
+    return " ".join(unwrap(unicodedata.normalize("NFKC", text)).casefold().split()).strip(" .,;:!?\"'`*_")
+
+
+def balanced(text: str) -> bool:
+    """True when the curly braces of `text` match."""
+    depth = 0
+    for token in re.finditer(r"\\[\\{}]|[{}]", text):
+        depth += {"{": 1, "}": -1}.get(token.group(), 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def nesting(text: str) -> int:
+    """The deepest nesting of brackets and of stacked exponents in `text`."""
+    depth = deepest = 0
+    for char in text:
+        if char in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in ")]}":
+            depth = max(0, depth - 1)
+    return deepest

@@ -1,0 +1,117 @@
+"""Plain numbers, exactly: an integer, a decimal, a fraction, a mixed number, a percentage, a power of ten.
+
+`read_number` understands normalised text only (see normalise.latex) and gives an exact Fraction, never a float.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+DECIMAL = rf"(?:{DIGITS}(?:\.\d*)?|\.\d+)"
+UNIT = r"(?: ?%| ?(?:percent|[A-Za-z][A-Za-z.]*)(?:[ /-][A-Za-z][A-Za-z.]*){0,4}(?: ?\^ ?\{?[23]\}?)?(?: ?/ ?[A-Za-z]+)?)?"
+PLAIN = re.compile(rf"([+-]?) ?\$? ?({DECIMAL})({UNIT})")
+RATIO = re.compile(rf"([+-]?) ?(?:(\d+) )?({DIGITS}) ?/ ?({DIGITS})({UNIT})")
+FRAC = re.compile(
+    rf"([+-]?) ?(?:(\d+) ?)?\\frac ?\{{ ?([+-]?) ?({DECIMAL}) ?\}} ?\{{ ?([+-]?) ?({DECIMAL}) ?\}}({UNIT})"
+)
+POWER = re.compile(
+    rf"([+-]?) ?({DECIMAL}) ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{{? ?([+-]?\d{{1,3}}) ?\}}?({UNIT})"
+)
+EXPONENT = re.compile(rf"([+-]?)({DECIMAL})[eE]([+-]?\d{{1,2}})")
+NOT_UNITS = frozenset(
+    ["sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "factorial", "choose", "mod", "and", "or", "to"]
+)
+"""Words behind a number that make it an expression or several answers, not a number with a unit."""
+UNIT_LETTERS = "msglht"
+"""Single letters that are read as a unit when a space parts them from the number; others are variables."""
+MAX_DIGITS = 4000
+"""Longer numbers are left to comparison as text (Python reads at most 4,300 digits)."""
+
+
+class Number(NamedTuple):
+    """A plain number as written."""
+
+    value: Fraction
+    percent: bool
+    decimals: int | None
+    """Digits behind the decimal point; None for integers and fractions."""
+
+
+def read_number(text: str) -> Number | None:
+    """The number that `text` is, units ignored; None when it is anything else."""
+    if not text or len(text) > MAX_DIGITS:
+        return None
+    found = PLAIN.fullmatch(text)
+    if found and unit_ok(found[3]):
+        return _number(_signed(found[1], _decimal(found[2])), found[3], _decimals(found[2]))
+    if "/" in text and (found := RATIO.fullmatch(text)) and unit_ok(found[5]):
+        return _fraction(found[1], found[2], "", found[3], "", found[4], found[5])
+    if "\\frac" in text and (found := FRAC.fullmatch(text)) and unit_ok(found[7]):
+        return _fraction(found[1], found[2], found[3], found[4], found[5], found[6], found[7])
+    found = POWER.fullmatch(text)
+    if found and unit_ok(found[4]):
+        return _number(_signed(found[1], _decimal(found[2])) * Fraction(10) ** int(found[3]), found[4], None)
+    if found := EXPONENT.fullmatch(text):
+        return _number(_signed(found[1], _decimal(found[2])) * Fraction(10) ** int(found[3]), "", None)
+    return None
+
+
+def unit_ok(unit: str) -> bool:
+    """True when what stands behind a number is a unit or nothing, and not a variable, a function or a second answer."""
+    text = unit.strip()
+    if not text or text == "%":
+        return True
+    words = re.findall(r"[A-Za-z]+", text.lower())
+    if any(word in NOT_UNITS or (len(word) == 1 and word not in UNIT_LETTERS) for word in words):
+        return False
+    return len(text) > 1 or unit[0] == " "
+
+
+def same_number(reference: Number, answer: Number) -> bool:
+    """Exact equality; a percent sign may be left out (50% = 50 = 0.5), and a decimal of five or more places may be rounded."""
+    if reference.value == answer.value or _rounded(reference, answer) or _rounded(answer, reference):
+        return True
+    if reference.percent != answer.percent:
+        marked, bare = (reference, answer) if reference.percent else (answer, reference)
+        return marked.value / 100 == bare.value
+    return False
+
+
+def _rounded(short: Number, exact: Number) -> bool:
+    """True when `short` is `exact` rounded to short's own places, of which there are at least five."""
+    if short.decimals is None or short.decimals < 5 or (exact.decimals or 99) <= short.decimals:
+        return False
+    return abs(short.value - exact.value) * 2 <= Fraction(1, 10**short.decimals)
+
+
+def _number(value: Fraction, unit: str, decimals: int | None) -> Number:
+    return Number(value, "%" in unit or "percent" in unit.lower(), decimals)
+
+
+def _decimal(text: str) -> Fraction:
+    return Fraction(text.replace(",", "").rstrip(".") or "0")
+
+
+def _decimals(text: str) -> int | None:
+    return len(text.partition(".")[2]) or None
+
+
+def _signed(sign: str, value: Fraction) -> Fraction:
+    return -value if sign == "-" else value
+
+
+def _fraction(
+    sign: str, whole: str | None, top_sign: str, top: str, bottom_sign: str, bottom: str, unit: str
+) -> Number | None:
+    below = _signed(bottom_sign, _decimal(bottom))
+    if below == 0:
+        return None
+    value = _signed(top_sign, _decimal(top)) / below
+    if whole is not None:
+        if not 0 <= value < 1:
+            return None  # 3 \frac{5}{2} is a product or a slip, not a mixed number
+        value += int(whole)
+    return _number(_signed(sign, value), unit, None)

@@ -1,0 +1,63 @@
+"""The symbolic tier: math-verify compares what text and fractions could not. Only for killable worker processes.
+
+Its own time-outs are off: they clear the host's alarms, raise outside the main thread, and turn into "wrong".
+Reference first: the comparison is not symmetric. Source: https://github.com/huggingface/Math-Verify
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+from typing import Any
+
+from r1distill.answers.outcome import AnswerOutcome
+
+INSTALL = "math-verify is not installed: pip install 'r1distill[math]'"
+
+
+VERIFIER_ERRORS = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError, RuntimeError, AssertionError, MemoryError)
+
+
+def installed() -> bool:
+    """True when math-verify can be imported."""
+    return importlib.util.find_spec("math_verify") is not None
+
+
+def warm_up() -> None:
+    """Import computer algebra (about 1.4 s), so that the first comparison's time is its own."""
+    if installed():
+        compare("x+1", "1+x")
+
+
+def compare(reference: str, answer: str) -> tuple[AnswerOutcome, str]:
+    """(right | wrong | unreadable_reference | error, note). Both are bare LaTeX or plain expressions."""
+    if not installed():
+        return "error", INSTALL
+    try:
+        wanted = _parsed(reference)
+        if not wanted:
+            return "unreadable_reference", "unreadable reference"
+        given = _parsed(answer)
+        if not given:
+            return "wrong", "unreadable answer"
+        return ("right" if _verify(wanted, given) else "wrong"), ""
+    except VERIFIER_ERRORS as error:
+        return "error", f"the verifier raised {type(error).__name__}"
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> tuple[Any, ...]:
+    """The sympy objects that `text` can be read as; () when none."""
+    from math_verify import parse
+
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    found = parse(f"${text}$", parsing_timeout=None, fallback_mode="no_fallback", raise_on_error=True)
+    undefined = ("ComplexInfinity", "NaN")  # 1/0 equals 2/0 for sympy
+    return tuple(item for item in found if not isinstance(item, str) and type(item).__name__ not in undefined)
+
+
+def _verify(wanted: tuple[Any, ...], given: tuple[Any, ...]) -> bool:
+    from math_verify import verify
+
+    return bool(verify(list(wanted), list(given), timeout_seconds=None, raise_on_error=True))

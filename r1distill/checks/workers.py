@@ -1,0 +1,167 @@
+"""Worker processes that can be killed: a stuck job costs its worker, never the run.
+
+Started lazily (a worker that imports computer algebra takes about 1.4 s), at most one per job. Results come back in
+the order of the jobs and do not depend on the number of workers: limits are CPU seconds, kept by the kernel inside
+the worker. A killed parent leaves no orphans: idle workers see the socket close, busy ones run into their timer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import NamedTuple
+
+import msgspec
+
+from r1distill.checks.base import Job, Value
+from r1distill.errors import R1DistillError
+
+WALL_FACTOR, WALL_EXTRA_S = 10.0, 5.0
+"""A job may take timeout_s x factor + extra seconds of wall time before it counts as stuck without using CPU."""
+START_S = 120.0
+"""Seconds of wall time for a worker to start, and beyond a job's own limit before the parent kills it itself."""
+JOBS_PER_WORKER = 8
+"""A further worker is started for every so many open jobs: starting one costs as much as 300 ordinary jobs."""
+EXIT_S = 2.0
+"""Seconds that a worker with a closed socket gets to end by itself, so that its exit code tells why."""
+BOOT = (
+    "import json, sys; handle, path = json.loads(sys.argv[1]); sys.path[:] = path; "
+    "from r1distill.checks.worker import main; main(handle)"
+)
+
+
+class Result(NamedTuple):
+    """What became of a job: a value, or timed_out, or an error."""
+
+    value: Value | None
+    timed_out: bool = False
+    error: str = ""
+
+
+class _Worker:
+    """One process and what it is doing."""
+
+    def __init__(self) -> None:
+        self.pipe, child = Pipe()
+        command = [sys.executable, "-c", BOOT, json.dumps([child.fileno(), sys.path])]
+        try:
+            self.process = subprocess.Popen(
+                command, pass_fds=[child.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )  # fmt: skip
+        except OSError as error:
+            raise R1DistillError(f"A worker process can't be started: {error.strerror or error}.") from None
+        finally:
+            child.close()
+        self.ready = False
+        self.job: int | None = None
+        self.deadline = time.monotonic() + START_S
+
+    def give(self, number: int, job: Job) -> None:
+        wall_s = job.timeout_s * WALL_FACTOR + WALL_EXTRA_S
+        self.job, self.deadline = number, time.monotonic() + wall_s + START_S
+        self.pipe.send_bytes(msgspec.msgpack.encode([job.function, job.args, job.timeout_s, wall_s]))
+
+    def end(self, patience_s: float = 0) -> int:
+        """End it, by force when it does not end by itself in time; returns its exit code (negative: the signal)."""
+        self.pipe.close()
+        try:
+            return self.process.wait(timeout=patience_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+class Workers:
+    """Up to `count` workers (default: one per core); a context manager that ends them all on leaving."""
+
+    def __init__(self, count: int | None = None) -> None:
+        self.count = count or cores()
+        self.killed = 0
+        """Workers that were lost to a job so far."""
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
+
+    def run(self, jobs: Sequence[Job], done: Callable[[int], None] = lambda n: None) -> list[Result]:
+        """The results of `jobs`, in their order; `done` hears how many are finished. Raises R1DistillError."""
+        results: dict[int, Result] = {}
+        waiting = list(range(len(jobs)))[::-1]
+        while len(results) < len(jobs):
+            self._start(min(self.count, -(-(len(jobs) - len(results)) // JOBS_PER_WORKER)))
+            for worker in self._workers:
+                if worker.ready and worker.job is None and waiting:
+                    number = waiting.pop()
+                    with contextlib.suppress(OSError):  # died while idle: `_collect` gives the job a result
+                        worker.give(number, jobs[number])
+            self._collect(results)
+            done(len(results))
+        return [results[number] for number in range(len(jobs))]
+
+    def _start(self, wanted: int) -> None:
+        while len(self._workers) < wanted:
+            self._workers.append(_Worker())
+
+    def _collect(self, results: dict[int, Result]) -> None:
+        """Wait for the next message, death or deadline, and note what it means."""
+        by_pipe: dict[Connection, _Worker] = {worker.pipe: worker for worker in self._workers}
+        left = min(worker.deadline for worker in self._workers if worker.job is not None or not worker.ready)
+        for pipe in wait(list(by_pipe), max(0.0, left - time.monotonic())):
+            self._hear(by_pipe[pipe], results)  # type: ignore[index]
+        for worker in list(self._workers):
+            if (worker.job is not None or not worker.ready) and time.monotonic() > worker.deadline:
+                self._lose(worker, results, timed_out=True)
+
+    def _hear(self, worker: _Worker, results: dict[int, Result]) -> None:
+        try:
+            message = worker.pipe.recv_bytes()
+        except (EOFError, OSError):
+            self._lose(worker, results)
+            return
+        if not worker.ready:
+            worker.ready = True
+        elif worker.job is not None:
+            answer = msgspec.msgpack.decode(message)
+            results[worker.job] = Result(answer.get("value"), error=answer.get("error", ""))
+            worker.job = None
+
+    def _lose(self, worker: _Worker, results: dict[int, Result], timed_out: bool = False) -> None:
+        """A worker is gone: its job gets a result, and the next round starts another worker."""
+        self._workers.remove(worker)
+        code = worker.end(patience_s=0 if timed_out else EXIT_S)
+        if not worker.ready:
+            raise R1DistillError(f"A worker process of {sys.executable} does not start ({_name(code)}).")
+        self.killed += 1
+        if worker.job is not None:
+            timed_out = timed_out or code in (-signal.SIGPROF, -signal.SIGALRM)
+            results[worker.job] = Result(
+                None, timed_out, "" if timed_out else f"error: worker ended ({_name(code)})"
+            )
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _name(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -1,0 +1,300 @@
+"""The command line: one command per verb. Parses, calls the function of the same name, prints its summary.
+
+Exit codes: 0 done, 1 error, 2 wrong usage or recipe, 3 finished but some answers are still owed, 130 interrupted.
+People read stderr; `--json` puts one JSON object on stdout.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+DONE, FAILED, USAGE, STILL_OWED, INTERRUPTED = 0, 1, 2, 3, 130
+Function = Callable[..., Any]
+TARGET = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="r1distill", prog_name="r1distill")
+def cli() -> None:
+    """Reasoning distillation: harvest traces from a teacher, filter them, fine-tune a student, prove what came over."""
+
+
+class Options(NamedTuple):
+    """What all verbs take."""
+
+    overrides: tuple[str, ...]
+    run_dir: Path | None
+    quiet: bool
+    verbose: bool
+    as_json: bool
+    dry_run: bool = False
+
+    @property
+    def show(self) -> Any:
+        """Where to tell people about it."""
+        from r1distill.show import Show
+
+        return Show(0 if self.quiet else 2 if self.verbose else 1)
+
+    def open(self, target: Path) -> Any:
+        """The recipe and the run folder behind RECIPE or RUN."""
+        from r1distill.run import open_run
+
+        return open_run(target, self.run_dir, self.overrides)
+
+    def finish(self, summary: Any) -> int:
+        """Print the summary if JSON was asked for; the exit code that it stands for."""
+        if self.as_json:
+            import json
+
+            import msgspec
+
+            click.echo(json.dumps(msgspec.to_builtins(summary), ensure_ascii=False))
+        if getattr(summary, "interrupted", False):
+            return INTERRUPTED
+        return STILL_OWED if getattr(summary, "still_owed", 0) and not self.dry_run else DONE
+
+
+def common(dry_run: bool = True) -> Callable[[Function], Function]:
+    """Give a verb the options that all verbs share, as one argument `options`."""
+    flags = [
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="SECTION.KEY=VALUE",
+            help="Change a key of the recipe.",
+        ),
+        click.option(
+            "--run",
+            "run_dir",
+            type=TARGET,
+            metavar="DIR",
+            help="Run folder; default: runs/NAME beside the recipe.",
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="Errors only."),
+        click.option("-v", "--verbose", is_flag=True, help="Details."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON summary on stdout."),
+    ]
+    if dry_run:
+        flags.append(
+            click.option("--dry-run", is_flag=True, help="Say what would be done and cost; write nothing.")
+        )
+
+    def add(function: Function) -> Function:
+        @functools.wraps(function)
+        def with_options(**arguments: Any) -> Any:
+            own = {name: arguments.pop(name) for name in Options._fields if name in arguments}
+            return function(options=Options(**own), **arguments)
+
+        for flag in reversed(flags):
+            with_options = flag(with_options)
+        return with_options
+
+    return add
+
+
+@cli.command()
+@click.argument("folder", type=TARGET)
+@click.option(
+    "--example", default="arithmetic", show_default=True, help="arithmetic (runs offline) or hosted."
+)
+def init(folder: Path, example: str) -> int:
+    """Write a recipe, templates and a small problem set into FOLDER to start from."""
+    from r1distill.scaffold import init as write
+    from r1distill.show import Show
+
+    files = write(folder, example)
+    show = Show()
+    for path in files:
+        show.note(f"wrote {path}")
+    command = "run" if example == "arithmetic" else "harvest --dry-run"
+    show.note(f"Next: r1distill {command} {folder / 'recipe.toml'}")
+    return DONE
+
+
+@cli.command()
+@click.argument("target", type=TARGET, metavar="RECIPE")
+@common()
+def run(target: Path, options: Options) -> int:
+    """Harvest, filter, train, evaluate, report: skips what is up to date and says so."""
+    from r1distill.pipeline import run_all
+
+    recipe, folder = options.open(target)
+    summary = run_all(recipe, folder, dry_run=options.dry_run, show=options.show)
+    return options.finish(summary)
+
+
+@cli.command()
+@click.argument("target", type=TARGET, metavar="RECIPE")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Ask for at most N answers.")
+@click.option("--shard", default="1/1", metavar="I/N", help="Ask only for part I of N, as 2/8.")
+@click.option("--retry-failed", is_flag=True, help="Ask again also for what failed for good.")
+@common()
+def harvest(target: Path, limit: int | None, shard: str, retry_failed: bool, options: Options) -> int:
+    """Ask the teachers for every answer that the recipe wants and the run does not have yet."""
+    from r1distill.harvest import harvest as verb
+    from r1distill.harvest import lines, parse_shard
+
+    recipe, folder = options.open(target)
+    show = options.show
+    part = parse_shard(shard)
+    summary = verb(
+        recipe, folder, dry_run=options.dry_run, limit=limit, shard=part, retry_failed=retry_failed, show=show
+    )
+    for line in lines(summary):
+        show.note(line)
+    if summary.interrupted:
+        show.note(f"Interrupted; everything received is kept. Go on with: r1distill harvest {target}", 0)
+    return options.finish(summary)
+
+
+@cli.command()
+@click.argument("targets", type=TARGET, nargs=-1, required=True, metavar="RECIPE|RUN|FILE...")
+@click.option("--to", type=TARGET, metavar="DIR", help="With trace FILEs: where the result goes.")
+@click.option(
+    "--recipe", "recipe_file", type=TARGET, metavar="R", help="With trace FILEs: a recipe with checks."
+)
+@common()
+def filter(
+    targets: tuple[Path, ...], to: Path | None, recipe_file: Path | None, options: Options
+) -> int:
+    """Judge every trace, keep the good ones, write train.jsonl: for a recipe, a run folder, or plain trace files."""
+    from r1distill import filter as verb
+    from r1distill import filter_files
+    from r1distill.errors import UsageError
+    from r1distill.recipe import load_recipe
+
+    show = options.show
+    if to is not None:
+        recipe = load_recipe(recipe_file, options.overrides) if recipe_file else None
+        summary = filter_files(list(targets), to, recipe, dry_run=options.dry_run, show=show)
+    elif len(targets) > 1 or targets[0].suffix in (".jsonl", ".json"):
+        raise UsageError("Filtering trace files needs --to DIR for the result.")
+    else:
+        recipe, folder = options.open(targets[0])
+        summary = verb(recipe, folder, dry_run=options.dry_run, show=show)
+    return options.finish(summary)
+
+
+@cli.command()
+@click.argument("target", type=TARGET, metavar="RECIPE|RUN")
+@common()
+def train(target: Path, options: Options) -> int:
+    """Fine-tune the student on the traces that the last filter kept (LoRA by default)."""
+    from r1distill import train as verb
+
+    recipe, folder = options.open(target)
+    summary = verb(recipe, folder, dry_run=options.dry_run, show=options.show)
+    return options.finish(summary)
+
+
+@cli.command()
+@click.argument("target", type=TARGET, metavar="RECIPE|RUN")
+@common()
+def evaluate(target: Path, options: Options) -> int:
+    """Score teacher, base and student on held-out problems, with intervals."""
+    from r1distill.evaluate import evaluate as verb
+    from r1distill.evaluate import tell
+
+    recipe, folder = options.open(target)
+    show = options.show
+    summary = verb(recipe, folder, dry_run=options.dry_run, show=show)
+    tell(summary, show)
+    return options.finish(summary)
+
+
+@cli.command()
+@click.argument("target", type=TARGET, metavar="RECIPE|RUN")
+@common()
+def report(target: Path, options: Options) -> int:
+    """Write report.html into the run folder: funnel, scores, costs, plots, examples of kept and rejected traces."""
+    from r1distill import report as verb
+
+    recipe, folder = options.open(target)
+    summary = verb(recipe, folder, dry_run=options.dry_run, show=options.show)
+    return options.finish(summary)
+
+
+@cli.command()
+@click.argument("target", type=TARGET, metavar="RUN|RECIPE")
+@common(dry_run=False)
+def status(target: Path, options: Options) -> int:
+    """What a run holds and what is still owed; works beside a running harvest."""
+    from r1distill.status import status as verb
+    from r1distill.status import tell
+
+    recipe, folder = options.open(target)
+    state = verb(recipe, folder)
+    tell(state, options.show)
+    return options.finish(state)
+
+
+@cli.command()
+@click.argument("target", type=TARGET, required=False, metavar="[RECIPE]")
+@click.option("--explain", is_flag=True, help="Print every recipe key with its doc, unit and default.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Change a key of the recipe."
+)
+def recipe(target: Path | None, explain: bool, overrides: tuple[str, ...]) -> int:
+    """Check a RECIPE and print it with all defaults; or explain all keys."""
+    from r1distill.errors import UsageError
+
+    if explain:
+        from r1distill.recipe_help import explain as text
+
+        click.echo(text(), nl=False)
+    elif target is not None:
+        from r1distill.checks import build_checks
+        from r1distill.recipe import load_recipe, resolved_json
+
+        loaded = load_recipe(target, overrides)
+        build_checks(loaded.filter.checks, loaded.folder)
+        click.echo(resolved_json(loaded), nl=False)
+    else:
+        raise UsageError("Name a RECIPE to check, or use --explain.")
+    return DONE
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code. The fence behind which no traceback reaches a user."""
+    from r1distill.errors import R1DistillError
+
+    try:
+        code = cli.main(arguments, prog_name="r1distill", standalone_mode=False)
+        return code if isinstance(code, int) else DONE
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except (KeyboardInterrupt, click.Abort):
+        _say("Interrupted; the state on disk is safe. The same command goes on from here.")
+        return INTERRUPTED
+    except R1DistillError as error:
+        _say(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        return FAILED
+    except OSError as error:
+        _say(
+            f"{error.filename or 'A file'} can't be used: {error.strerror or error}; nothing already written is lost."
+        )
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - the last fence
+        _say(
+            f"Internal error: {type(error).__name__}: {error}. Please report it; -v shows the traceback. Nothing written is lost."
+        )
+        if {"-v", "--verbose"} & set(sys.argv if arguments is None else arguments):
+            import traceback
+
+            traceback.print_exc()
+        return FAILED
+
+
+def _say(text: str) -> None:
+    click.echo(f"r1distill: {text}", err=True)

@@ -1,0 +1,226 @@
+"""VERB evaluate: teacher, base and student on held-out problems, through one asking path and one grading path.
+
+In: a recipe and the adapter of the last training. Out: answers in evaluate/traces/ (a ledger like a harvest's), and
+evaluate/<id>/ with answers.jsonl (one graded row per answer) and summary.json (scores, differences, sizes).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import msgspec
+
+from r1distill.ask import Asker
+from r1distill.checks.grading import grade_many
+from r1distill.errors import RecipeError
+from r1distill.ledger import Ledger, write_atomic
+from r1distill.owed import Wanted, owed, want
+from r1distill.prompts import load_problems
+from r1distill.recipe import EvaluateSection, PromptsSection, Recipe
+from r1distill.records import Prompt, Trace, digest
+from r1distill.run import Run, stage_id
+from r1distill.runtime import Contestant, contestants
+from r1distill.scores import Difference, GradedAnswer, Score, score_all
+from r1distill.show import Show
+
+
+class EvaluateSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What an evaluation found."""
+
+    stage_id: str
+    folder: str
+    scores: list[Score]
+    differences: list[Difference]
+    models: dict[str, dict[str, Any]]
+    """Per model: what it is, parameters, size in bytes."""
+    sampling: dict[str, Any]
+    in_flight: int
+    asked: int
+    still_owed: int
+    elapsed_s: float
+    interrupted: bool = False
+    up_to_date: bool = False
+    dry_run: bool = False
+
+
+def evaluate(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None = None) -> EvaluateSummary:
+    """Score the recipe's models on its held-out problems. Raises R1DistillError."""
+    show, started = show or Show(0), time.monotonic()
+    section = _section(recipe)
+    sets = problem_sets(recipe, section)
+    sampling = section.sampling if section.sampling is not None else _first_sampling(recipe)
+    models = contestants(recipe, run, section.models, sampling)
+    asked = 0
+    interrupted = False
+    for model in models:
+        count, interrupted = _ask(recipe, run, model, sets, section.samples, dry_run, show)
+        asked += count
+        if interrupted:
+            break
+    rows, owed_left = _graded(run, models, sets, section.samples) if not dry_run else ([], asked)
+    settings = {"models": [m.party.model for m in models], "sampling": sampling, "samples": section.samples}
+    references = [
+        digest([name, p.id, p.question, p.answer]) for name, prompts in sets.items() for p in prompts
+    ]
+    identity = stage_id(settings, [*references, *(row.trace_id for row in rows)])
+    done = run.latest("evaluate")
+    up_to_date = done is not None and done[0].name == identity
+    scores, differences = score_all(rows)
+    summary = EvaluateSummary(
+        stage_id=identity, folder=str(run.stage("evaluate", identity)), scores=scores, differences=differences,
+        models={m.party.name: m.facts for m in models}, sampling=sampling, in_flight=recipe.harvest.max_in_flight,
+        asked=asked, still_owed=owed_left, elapsed_s=round(time.monotonic() - started, 2), interrupted=interrupted,
+        up_to_date=up_to_date, dry_run=dry_run,
+    )  # fmt: skip
+    if not dry_run and not up_to_date and not interrupted and rows:
+        run.save_recipe(recipe)
+        write_atomic(
+            run.stage("evaluate", identity) / "answers.jsonl",
+            b"".join(msgspec.json.encode(r) + b"\n" for r in rows),
+        )
+        run.finish_stage("evaluate", identity, msgspec.to_builtins(summary))
+    return summary
+
+
+def _section(recipe: Recipe) -> EvaluateSection:
+    if recipe.evaluate is None:
+        raise RecipeError(
+            "The recipe has no [evaluate] table; name held-out problems there: evaluate.problems."
+        )
+    return recipe.evaluate
+
+
+def _first_sampling(recipe: Recipe) -> dict[str, Any]:
+    return next((teacher.sampling for teacher in recipe.teacher.values()), {})
+
+
+def problem_sets(recipe: Recipe, section: EvaluateSection) -> dict[str, list[Prompt]]:
+    """The held-out problems by the name of their set. Raises InputError, RecipeError."""
+    files = section.problems if isinstance(section.problems, dict) else {"heldout": section.problems}
+    kind = section.answer_kind or (recipe.prompts.answer_kind if recipe.prompts else "math")
+    columns = section.columns or (recipe.prompts.columns if recipe.prompts else {})
+    return {
+        name: load_problems(
+            recipe, PromptsSection(problems=file, columns=columns, answer_kind=kind, limit=section.limit)
+        )[0]
+        for name, file in files.items()
+    }  # fmt: skip
+
+
+def _wanted(
+    model: Contestant, sets: dict[str, list[Prompt]], samples: int
+) -> Iterator[tuple[str, Prompt, Wanted]]:
+    for name, prompts in sets.items():
+        for prompt in prompts:
+            messages = model.party.template.messages(prompt)
+            for sample in range(samples):
+                yield name, prompt, want(model.party, prompt, messages, sample)
+
+
+def _ask(
+    recipe: Recipe,
+    run: Run,
+    model: Contestant,
+    sets: dict[str, list[Prompt]],
+    samples: int,
+    dry_run: bool,
+    show: Show,
+) -> tuple[int, bool]:
+    """Ask one model for what is owed: (answers asked for, interrupted)."""
+    with run.index() as index:
+        index.catch_up("evaluate", run.ledger_folder("evaluate"))
+        left, _ = owed((item for _, _, item in _wanted(model, sets, samples)), index, "evaluate")
+    if dry_run or not left:
+        return len(left), False
+    name = model.party.name
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(run.ledger_folder("evaluate") / "part-1-of-1.jsonl"))
+        failures = stack.enter_context(Ledger(run.failures_file("evaluate")))
+        endpoint = stack.enter_context(model.open(run.log_file(f"evaluate-{name}")))
+        asker = Asker(
+            {name: endpoint}, recipe.harvest, ledger, failures, prices={name: model.price}, show=show
+        )
+        tally = asker.run(left, f"evaluate {name}")
+    return tally.asked, tally.interrupted
+
+
+def _graded(
+    run: Run, models: list[Contestant], sets: dict[str, list[Prompt]], samples: int
+) -> tuple[list[GradedAnswer], int]:
+    """(graded rows in order of models, sets, problems, samples; how many answers are missing)."""
+    with run.index() as index:
+        index.catch_up("evaluate", run.ledger_folder("evaluate"))
+        newest = index.newest("evaluate")
+    found = [
+        (name, prompt, newest[item.slot])
+        for m in models
+        for name, prompt, item in _wanted(m, sets, samples)
+        if item.slot in newest
+    ]
+    total = len(models) * samples * sum(len(prompts) for prompts in sets.values())
+    traces = [trace for _, trace in run.read_traces("evaluate", [ref for _, _, ref in found])]
+    kinds = [
+        (prompt.answer_kind, prompt.answer, trace.answer)
+        for (_, prompt, _), trace in zip(found, traces, strict=True)
+    ]
+    rows = [
+        _row(name, prompt, trace, grade)
+        for (name, prompt, _), trace, grade in zip(found, traces, grade_many(kinds), strict=True)
+    ]
+    return rows, total - len(rows)
+
+
+def _row(name: str, prompt: Prompt, trace: Trace, grade: Any) -> GradedAnswer:
+    marked = grade.how is not None and not grade.how.startswith("last_")
+    return GradedAnswer(
+        trace_id=trace.id, who=trace.teacher, problems=name, prompt_id=prompt.id, sample=trace.sample,
+        lenient=grade.right(strict=False), strict=grade.right(strict=True), in_form=bool(trace.reasoning) and marked,
+        outcome=grade.outcome, extracted=grade.extracted, how=grade.how, finish=trace.finish,
+        completion_tokens=trace.usage.completion_tokens, latency_s=trace.latency_s,
+    )  # fmt: skip
+
+
+def tell(summary: EvaluateSummary, show: Show) -> None:
+    """Print the scores for people."""
+    if summary.dry_run:
+        show.note(f"An evaluation would ask for {summary.asked:,} answers; nothing was asked or written.")
+        return
+    rows = [
+        (s.who, s.problems, s.n_problems, percent(s.lenient), percent(s.strict), f"{s.in_form:.0%}", f"{s.truncated:.0%}",
+         "-" if s.tokens_mean is None else f"{s.tokens_mean:.0f}",
+         "-" if s.latency_s_median is None else f"{s.latency_s_median:.1f}")
+        for s in summary.scores
+    ]  # fmt: skip
+    columns = (
+        "model",
+        "problems",
+        "n",
+        "lenient (95%)",
+        "strict (95%)",
+        "in form",
+        "cut",
+        "tokens",
+        "s/answer",
+    )
+    show.table(f"pass@1, {summary.in_flight} in flight at most", columns, rows)
+    for difference in summary.differences:
+        show.note(difference.sentence())
+    for name, facts in summary.models.items():
+        show.note(f"{name}: {facts['what']}, {size_text(facts)}")
+    if summary.still_owed:
+        show.note(f"{summary.still_owed:,} answers are missing; run evaluate again to ask for them.")
+
+
+def percent(score: Any) -> str:
+    """'31.5% (25-38)'."""
+    return f"{score.value:.1%} ({score.low * 100:.0f}-{score.high * 100:.0f})"
+
+
+def size_text(facts: dict[str, Any]) -> str:
+    """Parameters and size for people."""
+    parameters, size = facts.get("parameters"), facts.get("bytes")
+    count = "parameters unknown" if parameters is None else f"{parameters / 1e6:,.1f}M parameters"
+    return count + ("" if size is None else f", {size / 1e6:,.1f} MB")

@@ -1,0 +1,184 @@
+"""VERB harvest: ask the teachers for what the recipe wants and the run folder does not have yet.
+
+In: a recipe. Out: traces/part-i-of-n.jsonl (append-only), failures, prompts.jsonl, a summary in manifest.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import msgspec
+
+from r1distill.ask import Asker, Tally
+from r1distill.errors import UsageError
+from r1distill.ledger import Ledger
+from r1distill.owed import Wanted, harvest_wanted, owed
+from r1distill.prompts import load_problems
+from r1distill.recipe import Recipe
+from r1distill.records import Prompt, Trace
+from r1distill.run import Run
+from r1distill.show import Show, dollars, duration
+from r1distill.teachers.endpoints import open_endpoint
+
+
+class HarvestSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a harvest did; the same object goes to manifest.json."""
+
+    prompts: int
+    wanted: int
+    had: int
+    """Slots that were settled before."""
+    asked: int = 0
+    traces: int = 0
+    truncated: int = 0
+    failed_final: int = 0
+    failed_open: int = 0
+    still_owed: int = 0
+    attempts: int = 0
+    retries: dict[str, int] = {}
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    """Of this harvest; None when the price of any answer is unknown."""
+    without_reasoning: int = 0
+    elapsed_s: float = 0.0
+    interrupted: bool = False
+    dry_run: bool = False
+    warnings: list[str] = []
+
+
+def harvest(
+    recipe: Recipe,
+    run: Run,
+    *,
+    dry_run: bool = False,
+    limit: int | None = None,
+    shard: tuple[int, int] = (1, 1),
+    retry_failed: bool = False,
+    show: Show | None = None,
+    on_trace: Callable[[Trace], None] | None = None,
+) -> HarvestSummary:
+    """Ask for all owed answers, `limit` at most, those of `shard` (i of n) only. Raises R1DistillError."""
+    show = show or Show(0)
+    prompts, warnings = load_problems(recipe)
+    wanted = [item for item in harvest_wanted(recipe, prompts) if in_shard(item, shard)]
+    with run.index() as index:
+        index.catch_up("traces", run.ledger_folder("traces"))
+        left, had = owed(wanted, index, "traces", retry_failed)
+        warnings += [f"{place}: an unreadable row was passed over." for place in index.unreadable]
+    before = HarvestSummary(
+        prompts=len(prompts),
+        wanted=had + len(left),
+        had=had,
+        still_owed=len(left),
+        warnings=warnings,
+        dry_run=dry_run,
+    )
+    todo = left if limit is None else left[:limit]
+    if dry_run or not todo:
+        if not dry_run:
+            _save(recipe, run, prompts)
+            run.update_manifest("harvest", msgspec.to_builtins(before))
+        return before
+    tally = _ask(recipe, run, prompts, todo, shard, show, on_trace, warnings)
+    summary = summarise(before, tally, len(left), warnings)
+    run.update_manifest("harvest", msgspec.to_builtins(summary))
+    return summary
+
+
+def _ask(
+    recipe: Recipe, run: Run, prompts: list[Prompt], todo: list[Wanted], shard: tuple[int, int], show: Show,
+    on_trace: Callable[[Trace], None] | None, warnings: list[str],
+) -> Tally:  # fmt: skip
+    folder = run.ledger_folder("traces")
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(folder / f"part-{shard[0]}-of-{shard[1]}.jsonl"))
+        failures = stack.enter_context(Ledger(run.failures_file("traces", shard)))
+        warnings += [
+            f"{x.path}: a torn last row ({x.torn_bytes} bytes) was cut off."
+            for x in (ledger, failures)
+            if x.torn_bytes
+        ]
+        _save(recipe, run, prompts)
+        names = sorted({item.teacher for item in todo})
+        endpoints = {
+            name: stack.enter_context(
+                open_endpoint(name, recipe.teacher[name], recipe, run.log_file(f"teacher-{name}"))
+            )
+            for name in names
+        }
+        prices = {name: recipe.teacher[name].price for name in names}
+        asker = Asker(
+            endpoints, recipe.harvest, ledger, failures, prices=prices, show=show, on_trace=on_trace
+        )
+        return asker.run(todo, "harvest")
+
+
+def _save(recipe: Recipe, run: Run, prompts: list[Prompt]) -> None:
+    run.save_recipe(recipe)
+    run.save_prompts(prompts)
+
+
+def summarise(before: HarvestSummary, tally: Tally, left: int, warnings: list[str]) -> HarvestSummary:
+    """The summary of an asking run."""
+    return msgspec.structs.replace(
+        before,
+        asked=tally.asked, traces=tally.traces, truncated=tally.truncated, failed_final=tally.failed_final,
+        failed_open=tally.failed_open, still_owed=left - tally.traces - tally.failed_final, attempts=tally.attempts,
+        retries=dict(tally.retries), prompt_tokens=tally.prompt_tokens, completion_tokens=tally.completion_tokens,
+        cost_usd=None if tally.cost_unknown else tally.cost_usd, without_reasoning=tally.without_reasoning,
+        elapsed_s=round(tally.elapsed_s, 2), interrupted=tally.interrupted, warnings=warnings,
+    )  # fmt: skip
+
+
+def in_shard(item: Wanted, shard: tuple[int, int]) -> bool:
+    """True when the slot belongs to shard i of n (by hash, so that shards need not know each other)."""
+    number, count = shard
+    return int.from_bytes(hashlib.sha256(item.slot.encode()).digest()[:8]) % count == number - 1
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """'2/8' as (2, 8). Raises UsageError."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        raise UsageError(f"--shard wants i/n with i from 1 to n, as 2/8, not {text!r}.")
+    return int(number), int(count)
+
+
+def lines(summary: HarvestSummary) -> list[str]:
+    """The summary for people, a sentence a line."""
+    s = summary
+    text = [f"{s.wanted:,} answers wanted for {s.prompts:,} problems; {s.had:,} were there already."]
+    if s.dry_run:
+        return [
+            *s.warnings,
+            *text,
+            f"A harvest would ask for {s.still_owed:,}; nothing was asked or written.",
+        ]
+    if s.asked:
+        text.append(_asked(s))
+    if s.truncated:
+        text.append(
+            f"{s.truncated:,} answers were cut at max_tokens; they are kept, and asked again only with a higher ceiling."
+        )
+    if s.asked and s.without_reasoning:
+        text.append(f"{s.without_reasoning:,} answers carry no reasoning that could be read.")
+    if s.failed_final or s.failed_open:
+        text.append(
+            f"Failed: {s.failed_final:,} for good, {s.failed_open:,} to be asked again (failures.jsonl says why)."
+        )
+    if s.still_owed:
+        text.append(f"{s.still_owed:,} answers are still owed: the same command goes on from here.")
+    return [*s.warnings, *text]
+
+
+def _asked(s: HarvestSummary) -> str:
+    rate = s.completion_tokens / s.elapsed_s if s.elapsed_s else 0.0
+    extra: Any = f", {s.attempts - s.asked:,} attempts repeated" if s.attempts > s.asked else ""
+    return (
+        f"Got {s.traces:,} traces in {duration(s.elapsed_s)}: {s.completion_tokens:,} completion tokens "
+        f"({rate:.0f}/s), {dollars(s.cost_usd)}{extra}."
+    )

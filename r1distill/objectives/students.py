@@ -1,0 +1,183 @@
+"""Who learns: `student.base` -> a folder that transformers can load, and what identifies its weights.
+
+In: a hub name, a local folder, a GGUF file or "embedded". Out: a Student, found without torch; `materialise` then
+gives its folder. A GGUF is dequantised once into a cache: $R1DISTILL_CACHE/students/<digest>, by default
+~/.cache/r1distill/students/<digest>; the folder appears complete or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from r1distill.errors import InputError, MissingPackageError
+from r1distill.ledger import storage_errors
+from r1distill.show import Show
+from r1distill.weights import gguf_path, weights_digest
+
+HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+"""What is fetched of a hub repository: configuration, weights and tokenizer, never pickles or code."""
+INSTALL = "pip install 'r1distill[train]'"
+
+
+class Student(NamedTuple):
+    """A student that exists."""
+
+    base: str
+    """As the recipe says it."""
+    kind: Literal["hub", "folder", "gguf"]
+    path: Path
+    """The folder (of a hub student: its snapshot in the hub's cache), or the GGUF file."""
+    digest: str
+    """16 hex digits: the hub's commit, or r1distill.weights.weights_digest of the files."""
+
+
+def locate(base: str, recipe_folder: Path, fetch: bool = True) -> Student | None:
+    """The student behind `student.base`; a hub student is fetched if its cache lacks it.
+
+    With fetch=False a hub student that is not in the cache comes back as None. Raises InputError (no such
+    student, or the hub can't be reached), MissingPackageError (weights or hub client not installed).
+    """
+    if base == "embedded" or base.lower().endswith(".gguf"):
+        path = gguf_path(base, recipe_folder)
+        return Student(base, "gguf", path, weights_digest(path))
+    folder = recipe_folder / Path(base).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"The student {folder} is no model folder: it has no config.json.")
+        return Student(base, "folder", folder, weights_digest(folder))
+    if not HUB_NAME.match(base):
+        raise InputError(
+            f"There is no student {folder}: name a hub model, a folder, a GGUF file or 'embedded'."
+        )
+    snapshot = _snapshot(base, fetch)
+    return Student(base, "hub", snapshot, snapshot.name[:16]) if snapshot else None
+
+
+def hub_snapshot(name: str) -> Path:
+    """The folder of a hub model in the hub's cache, fetched if it is not there.
+
+    Raises InputError (no such model, or the hub can't be reached), MissingPackageError.
+    """
+    path = _snapshot(name, fetch=True)
+    assert path is not None
+    return path
+
+
+def materialise(student: Student, show: Show) -> Path:
+    """The student's folder for transformers; a GGUF is dequantised unless the cache holds it already.
+
+    Raises InputError when transformers can't read the GGUF, StorageError when the cache can't be written.
+    """
+    if student.kind != "gguf":
+        return student.path
+    target = cache_folder() / "students" / student.digest
+    if (target / "config.json").is_file():
+        return target
+    show.note(f"Dequantising {student.path.name} once into {target} (about a minute).")
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{student.digest}.", dir=target.parent))
+        try:
+            _dequantise(student.path, part)
+            _publish(part, target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return target
+
+
+def cache_folder() -> Path:
+    """Where things made once are kept: $R1DISTILL_CACHE, else ~/.cache/r1distill."""
+    return Path(os.environ.get("R1DISTILL_CACHE") or Path.home() / ".cache" / "r1distill").expanduser()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a student's folder. Raises InputError."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"The student's tokenizer in {folder} can't be loaded: {_first_line(error)}"
+        ) from None
+
+
+def load_model(folder: Path) -> Any:
+    """The causal language model of a student's folder: float32 without a GPU, bfloat16 with one. Raises InputError."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    dtype = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"The student in {folder} can't be loaded: {_first_line(error)}") from None
+
+
+def position_limit(folder: Path) -> int:
+    """The longest sequence in tokens that the student's positions were made for; a huge number if it does not say."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return int(config.get("max_position_embeddings") or 1 << 30)
+
+
+def _snapshot(name: str, fetch: bool) -> Path | None:
+    try:
+        import httpx
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+    except ImportError:
+        raise MissingPackageError(f"The student {name} comes from the hub, which needs: {INSTALL}") from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES, local_files_only=not fetch))
+    except LocalEntryNotFoundError:
+        if not fetch:
+            return None
+        raise InputError(
+            f"There is no student {name} on this machine, neither as a folder nor in the hub's cache, and the hub "
+            "can't be reached; check the name, or download it where there is network."
+        ) from None
+    except RepositoryNotFoundError:
+        raise InputError(
+            f"There is no student {name}: no such folder here and no such model on the hub (a private or gated one "
+            "needs HF_TOKEN)."
+        ) from None
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        raise InputError(f"The student {name} can't be fetched from the hub: {_first_line(error)}") from None
+
+
+def _dequantise(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        # Without dequantize=True the weights stay packed, and save_pretrained refuses them.
+        config = GgufConfig(dequantize=True)
+        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=config)
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise InputError(f"transformers can't read the GGUF file {gguf}: {_first_line(error)}") from None
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _publish(part: Path, target: Path) -> None:
+    """Move a finished folder into place; if another process was faster, its folder stays."""
+    part.chmod(0o755)
+    try:
+        part.rename(target)
+    except OSError:
+        if not (target / "config.json").is_file():
+            raise
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

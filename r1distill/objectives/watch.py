@@ -1,0 +1,164 @@
+"""What happens beside the training steps: progress, metrics.jsonl, checkpoints by the clock, and Ctrl-C.
+
+The first Ctrl-C lets the step under way end, saves a checkpoint and stops; a second one stops at once (the last
+checkpoint then counts).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from transformers import TrainerCallback
+
+from r1distill.ledger import read_lines, write_atomic
+from r1distill.show import Progress, Show
+
+CHECKPOINT_EVERY_S = 300.0
+"""A kill costs at most so many seconds of training."""
+STATE_FILE = "trainer_state.json"
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """One row of metrics.jsonl: a logged training step, or a validation (loss null)."""
+
+    step: int
+    epoch: float
+    loss: float | None
+    """Nats per labelled token, mean over the steps since the row before."""
+    eval_loss: float | None
+    """Nats per labelled token over val.jsonl."""
+    learning_rate: float | None
+    labelled_tokens: int
+    """Trained on since the first step."""
+    elapsed_s: float
+    """Since the first step, without the time between an interruption and its resumption."""
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """The trainer's only callback of ours; `metrics` holds the rows of metrics.jsonl."""
+
+    def __init__(self, path: Path, show: Show, checkpoint_every_s: float = CHECKPOINT_EVERY_S) -> None:
+        self.path, self.show, self.every_s = path, show, checkpoint_every_s
+        self.metrics: list[Metric] = []
+        self.labelled_tokens = 0
+        self.interrupted = False
+        self._before_s = 0.0
+        self._progress: Progress | None = None
+        self._started = self._saved = time.monotonic()
+
+    def resume_at(self, step: int) -> None:
+        """Take up metrics.jsonl again, without its rows behind the checkpoint's step."""
+        if self.path.is_file():
+            rows = (msgspec.json.decode(line, type=Metric) for _, line in read_lines(self.path))
+            self.metrics = [row for row in rows if row.step <= step]
+        if self.metrics:
+            self.labelled_tokens = self.metrics[-1].labelled_tokens
+            self._before_s = self.metrics[-1].elapsed_s
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of training so far, over all resumptions."""
+        return self._before_s + time.monotonic() - self._started
+
+    @contextmanager
+    def at_work(self, steps: int) -> Iterator[None]:
+        """Show progress and catch Ctrl-C while the trainer runs."""
+        with self.show.progress("training, steps", steps) as self._progress, self._catch_interrupt():
+            self._started = self._saved = time.monotonic()
+            self._write()
+            try:
+                yield
+            finally:
+                self._write()
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Note the step's figures."""
+        logs = logs or {}
+        if "loss" not in logs and "eval_loss" not in logs:
+            return
+        loss, eval_loss, rate = (_number(logs.get(key)) for key in ("loss", "eval_loss", "learning_rate"))
+        epoch = round(float(state.epoch or 0), 4)
+        self.metrics.append(
+            Metric(
+                state.global_step,
+                epoch,
+                loss,
+                eval_loss,
+                rate,
+                self.labelled_tokens,
+                round(self.elapsed_s, 3),
+            )
+        )
+        if eval_loss is not None:
+            self.show.note(f"Validation loss after epoch {epoch:g}: {eval_loss:.4f} nats per token.")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Show the progress; ask for a checkpoint when it is time, or when interrupted."""
+        losses = [row.loss for row in self.metrics if row.loss is not None]
+        spent = max(self.elapsed_s, 1e-9)
+        detail = f"loss {losses[-1]:.3f}, " if losses else ""
+        if self._progress:
+            self._progress.update(
+                state.global_step, f"{detail}{self.labelled_tokens / spent:.0f} labelled tokens/s"
+            )
+        if self.interrupted:
+            control.should_save = control.should_training_stop = True
+        elif time.monotonic() - self._saved >= self.every_s:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Metrics go to disk with every checkpoint, so that the two agree."""
+        self._saved = time.monotonic()
+        self._write()
+
+    def _write(self) -> None:
+        write_atomic(self.path, b"".join(msgspec.json.encode(row) + b"\n" for row in self.metrics))
+
+    @contextmanager
+    def _catch_interrupt(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def stop(number: int, frame: Any) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            self.show.note("Stopping after this step and saving a checkpoint; Ctrl-C again stops at once.")
+
+        signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
+    """The newest complete checkpoint and its step; unfinished ones (a kill while saving) are removed."""
+    found = sorted(
+        folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True
+    )
+    for path in found:
+        try:
+            # Written last, after weights and optimizer.
+            return path, int(json.loads((path / STATE_FILE).read_text(encoding="utf-8"))["global_step"])
+        except (OSError, ValueError, KeyError):
+            shutil.rmtree(path, ignore_errors=True)
+    return None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,84 @@
+"""What a filter run leaves on disk: verdicts, kept, rejected, reasons, train, val.
+
+In: judged rows in order, a reader of their lines. Out: files in one folder, each written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from r1distill.funnel import Parted, reason_of
+from r1distill.ledger import storage_errors
+from r1distill.measure import Judged, Place
+from r1distill.records import Example, Message, Trace, Verdict
+from r1distill.thinking import join_thinking
+
+FILES = ("verdicts", "kept", "rejected", "reasons", "train", "val")
+
+
+class Outputs:
+    """The files of one filter run; on leaving without an error they replace older ones, else they vanish."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, IO[bytes]] = {}
+
+    def __enter__(self) -> Outputs:
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name in FILES:
+                self._files[name] = self._part(name).open("wb", buffering=1 << 18)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with storage_errors(self.folder):
+            for name, file in self._files.items():
+                if kind is not None:
+                    self._part(name).unlink(missing_ok=True)
+                    continue
+                file.close()
+                self._part(name).replace(self.folder / f"{name}.jsonl")
+
+    def _part(self, name: str) -> Path:
+        return self.folder / f"{name}.jsonl.{os.getpid()}.part"
+
+    def raw(self, name: str, line: bytes) -> None:
+        """Append a line as it is."""
+        with storage_errors(self.folder / f"{name}.jsonl"):
+            self._files[name].write(line + b"\n")
+
+    def row(self, name: str, record: msgspec.Struct | dict[str, Any]) -> None:
+        """Append a record as JSON."""
+        self.raw(name, msgspec.json.encode(record))
+
+
+def write_outputs(
+    folder: Path, parted: Parted, lines: Callable[[Iterable[Place]], Iterable[bytes]],
+    example: Callable[[bytes, Judged], Example],
+) -> None:  # fmt: skip
+    """Write all files of FILES into `folder`. `lines` reads source lines, `example` makes a training row of one."""
+    train, val = {id(row) for row in parted.train}, {id(row) for row in parted.val}
+    with Outputs(folder) as out:
+        source = lines(row.place for row in parted.rows)
+        for row, names, line in zip(parted.rows, parted.removed_by, source, strict=True):
+            for name, judgement in row.judgements.items():
+                out.row(
+                    "verdicts",
+                    Verdict(row.trace_id, name, judgement.outcome, judgement.score, reason_of(name, row)),
+                )
+            out.raw("rejected" if names else "kept", line)
+            if id(row) in train or id(row) in val:
+                out.row("val" if id(row) in val else "train", example(line, row))
+            else:
+                why = [reason_of(name, row) for name in names] or ["select: more than per_prompt"]
+                out.row("reasons", {"trace_id": row.trace_id, "rejected": bool(names), "reasons": why})
+
+
+def make_example(trace: Trace, trace_id: str, prompt: list[Message]) -> Example:
+    """One training row: the student's own prompt, and the reasoning and answer as one assistant message."""
+    return Example(trace_id, prompt, [Message("assistant", join_thinking(trace.reasoning, trace.answer))])

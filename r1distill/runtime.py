@@ -1,0 +1,151 @@
+"""Who takes part in an evaluation, and how each is served: base and student always in the same runtime.
+
+A GGUF student (also the embedded one) is served by the embedded server, the trained one with its adapter on top.
+Any other student is served by `transformers serve`, merged; or by the user's own server ([student] base_url).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from r1distill.errors import InputError, RecipeError
+from r1distill.owed import Party, teacher_parties
+from r1distill.prompts import student_template
+from r1distill.recipe import PriceSection, Recipe, StudentSection, TeacherSection, api_key
+from r1distill.run import Run
+from r1distill.teachers.client import Endpoint
+from r1distill.teachers.embedded import embedded_server
+from r1distill.teachers.endpoints import clean_url, open_endpoint
+from r1distill.teachers.local import local_server
+from r1distill.teachers.providers import provider
+from r1distill.weights import gguf_path, parameter_count, size_bytes, weights_digest
+
+Open = Callable[[Path], AbstractContextManager[Endpoint]]
+
+
+class Contestant(NamedTuple):
+    """One model of an evaluation."""
+
+    party: Party
+    open: Open
+    """Serve it while the block runs; takes a log file."""
+    facts: dict[str, Any]
+    price: PriceSection | None = None
+
+
+def contestants(recipe: Recipe, run: Run, who: list[Any], sampling: dict[str, Any]) -> list[Contestant]:
+    """The models to score, in the order asked. Raises RecipeError, InputError (no trained student)."""
+    makers = {"teacher": _teacher, "base": _base, "student": _student}
+    return [makers[name](recipe, run, sampling) for name in who]
+
+
+def _teacher(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:
+    party = teacher_parties(recipe)[0]
+    section = recipe.teacher[party.name]
+    facts: dict[str, Any] = {"what": f"{party.model} with {party.template.name}"}
+    if provider(section.provider).kind == "embedded":
+        facts |= _sizes(gguf_path(section.model, recipe.folder))
+
+    def start(log: Path) -> AbstractContextManager[Endpoint]:
+        return open_endpoint(party.name, section, recipe, log)
+
+    return Contestant(party._replace(name="teacher", sampling=sampling), start, facts, section.price)
+
+
+def _base(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:
+    return _learner(recipe, sampling, "base", None)
+
+
+def _student(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:
+    trained = run.latest("train")
+    if trained is None:
+        raise InputError(
+            f"{run.folder} has no trained student yet: run train first, or leave it out (evaluate.models)."
+        )
+    return _learner(recipe, sampling, "student", trained[0])
+
+
+def _learner(recipe: Recipe, sampling: dict[str, Any], name: str, trained: Path | None) -> Contestant:
+    section = recipe.student
+    if section is None:
+        raise RecipeError("The recipe has no [student] table, so there is no base or student to score.")
+    template = student_template(recipe)
+    if section.base_url is not None:
+        return _own_server(section, name, template, sampling)
+    base = _base_path(section, recipe)
+    adapter = trained / "adapter" if trained else None
+    words = template.name + (f", adapter {trained.name}" if trained else "")
+    key = weights_digest(base) + (f"+{weights_digest(adapter)}" if adapter else "")
+    party = Party(name, key, template, sampling)
+    facts = {"what": f"{base.name} with {words}", **_sizes(base, adapter)}
+    if base.suffix == ".gguf":
+        return Contestant(
+            party, _gguf_start(recipe, base, trained / "adapter.gguf" if trained else None), facts
+        )
+
+    def start(log: Path) -> AbstractContextManager[Endpoint]:
+        return local_server(_merged(base, adapter), log)
+
+    return Contestant(party, start, facts)
+
+
+def _merged(base: Path, adapter: Path | None) -> Path:
+    if adapter is None:
+        return base
+    from r1distill.objectives.merge import merge  # heavy, and needed for this kind of student only
+
+    return merge(base, adapter, adapter.with_name("merged"))
+
+
+def _base_path(section: StudentSection, recipe: Recipe) -> Path:
+    if section.base == "embedded" or section.base.endswith(".gguf"):
+        return gguf_path(section.base, recipe.folder)
+    folder = recipe.path(section.base)
+    if folder.is_dir():
+        return folder
+    from r1distill.objectives.students import hub_snapshot  # heavy, and needed for hub names only
+
+    return hub_snapshot(section.base)
+
+
+def _gguf_start(recipe: Recipe, base: Path, adapter: Path | None) -> Open:
+    like = next(
+        (t for t in recipe.teacher.values() if t.provider == "embedded"), TeacherSection(provider="embedded")
+    )
+
+    def start(log: Path) -> AbstractContextManager[Endpoint]:
+        return embedded_server(
+            base,
+            adapter=adapter,
+            threads=like.threads,
+            parallel=like.parallel,
+            context_tokens=like.context_tokens,
+            log=log,
+        )
+
+    return start
+
+
+def _own_server(section: StudentSection, name: str, template: Any, sampling: dict[str, Any]) -> Contestant:
+    model = section.base_model if name == "base" else section.student_model
+    if not model:
+        raise RecipeError(
+            f"student.base_url is set, so student.{name}_model must say the {name}'s name at that server."
+        )
+    endpoint = Endpoint(clean_url(str(section.base_url)), api_key(section.api_key_env, "student"), model)
+    return Contestant(
+        Party(name, model, template, sampling), lambda log: nullcontext(endpoint), {"what": model}
+    )
+
+
+def _sizes(weights: Path, adapter: Path | None = None) -> dict[str, Any]:
+    paths = [path for path in (weights, adapter) if path is not None]
+    counts = [parameter_count(path) for path in paths]
+    known = [count for count in counts if count is not None]
+    return {
+        "parameters": sum(known) if len(known) == len(counts) else None,
+        "bytes": sum(map(size_bytes, paths)),
+    }

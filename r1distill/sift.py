@@ -1,0 +1,106 @@
+"""The way of a filter run from traces to files, whatever the traces come from: a run folder or plain files.
+
+In: a `Material` (where the traces are and how to read them) and the filter's settings. Out: the files of
+outputs.py and a FilterSummary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from r1distill.checks.base import Check
+from r1distill.funnel import FilterSummary, Parted, funnel, part, reasons, unjudged_count
+from r1distill.index import Index
+from r1distill.measure import Judged, Measured, Place, Source, check_identity, measure_and_judge
+from r1distill.outputs import write_outputs
+from r1distill.recipe import SelectSection
+from r1distill.records import Example
+from r1distill.show import Show
+
+FILTER_VERSION = 1
+"""Raised when the same settings and traces lead to other files."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a filter run works on."""
+
+    folder: Path
+    """Where the outputs go."""
+    stage_id: str
+    total: int
+    """Traces, for the progress display."""
+    prompts: int
+    """Problems, for the summary."""
+    sources: Callable[[], Iterator[Source]]
+    """All traces, in any order that is quick to read."""
+    lines: Callable[[Iterable[Place]], Iterator[bytes]]
+    """The lines at some places, in their order."""
+    example: Callable[[bytes, Judged], Example]
+    """The training row of a line."""
+    facts: dict[str, Any]
+    """Further fields of the summary."""
+
+
+def settings_of(checks: dict[str, Check], select: SelectSection, more: dict[str, Any]) -> dict[str, Any]:
+    """All settings that the outputs depend on, for the stage's id."""
+    tables = {
+        name: {**check_identity(check), "judging": check.model_dump(mode="json")}
+        for name, check in checks.items()
+    }
+    order = list(checks)
+    chosen = select.model_dump(mode="json")
+    return {"version": FILTER_VERSION, "checks": tables, "order": order, "select": chosen, **more}
+
+
+def sift(
+    material: Material, checks: dict[str, Check], select: SelectSection, index: Index, workers: int | None,
+    dry_run: bool, show: Show,
+) -> FilterSummary:  # fmt: skip
+    """Measure, judge, select, write. Returns the summary; with `dry_run` nothing is written or judged."""
+    started = time.monotonic()
+    with show.progress("Measuring", material.total) as progress:
+        found = measure_and_judge(material.sources(), checks, index, workers, progress.update, dry_run)
+    if dry_run:
+        return _summary(material, found, started, dry_run=True)
+    parted = part(found.rows, checks, select)
+    write_outputs(material.folder, parted, material.lines, material.example)
+    return _summary(material, found, started, **_counts(parted, checks))
+
+
+def _counts(parted: Parted, checks: dict[str, Check]) -> dict[str, Any]:
+    chosen = [*parted.train, *parted.val]
+    return {
+        "kept": len(parted.kept),
+        "rejected": len(parted.rows) - len(parted.kept),
+        "train": len(parted.train),
+        "val": len(parted.val),
+        "not_selected": len(parted.kept) - len(chosen),
+        "prompts_covered": len({row.prompt_id for row in chosen}),
+        "unjudged": unjudged_count(parted),
+        "funnel": funnel(parted, checks),
+        "reasons": reasons(parted),
+    }
+
+
+def _summary(material: Material, found: Measured, started: float, **counts: Any) -> FilterSummary:
+    own = [
+        f"The check {name} raised an error, its traces are UNJUDGED: {text}"
+        for name, text in found.errors.items()
+    ]
+    facts = {**material.facts, "notes": [*material.facts.get("notes", []), *own]}
+    return FilterSummary(
+        stage_id=material.stage_id, folder=str(material.folder), traces=len(found.rows), prompts=material.prompts,
+        measured=found.measured, cached=found.cached, elapsed_s=round(time.monotonic() - started, 3), **facts, **counts,
+    )  # fmt: skip
+
+
+def earlier_summary(data: dict[str, Any]) -> FilterSummary:
+    """The summary of an earlier run, marked as up to date."""
+    return msgspec.convert({**data, "up_to_date": True}, FilterSummary)

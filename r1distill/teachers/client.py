@@ -1,0 +1,119 @@
+"""One HTTP lane to every teacher: the openai client's low-level call on its aiohttp transport.
+
+In: a request body. Out: a Reply, or a Refusal. The SDK's own retries and redirects are off; its model building is
+passed by (it costs more than the rest), so that the reply's bytes are read by replies.py alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, NamedTuple
+
+from r1distill.teachers.replies import Action, Refusal, Reply, parse_reply, refusal, reply_of
+from r1distill.teachers.retry import asked_wait_s
+from r1distill.teachers.secrets import scrub
+from r1distill.teachers.stream import collect
+
+CONNECT_TIMEOUT_S = 20.0
+
+
+class Endpoint(NamedTuple):
+    """Where and how to ask one model."""
+
+    base_url: str
+    key: str
+    model: str
+    """The model name to put into the request."""
+    local: bool = False
+    """True: our own machine, so an answer costs 0 dollars."""
+    extra_body: Mapping[str, Any] = MappingProxyType({})
+
+
+class ChatClient:
+    """Asks one endpoint; use as an async context manager."""
+
+    def __init__(
+        self, endpoint: Endpoint, *, idle_timeout_s: float, total_timeout_s: float, stream: bool
+    ) -> None:
+        self.endpoint, self.stream = endpoint, stream
+        self.idle_timeout_s, self.total_timeout_s = idle_timeout_s, total_timeout_s
+        self.answered = False
+        """True once anything at all came back from the endpoint."""
+
+    async def __aenter__(self) -> ChatClient:
+        import httpx2
+        import openai
+
+        self._httpx, self._openai = httpx2, openai
+        read_s = self.idle_timeout_s if self.stream else self.total_timeout_s
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        timeout = httpx2.Timeout(read_s, connect=CONNECT_TIMEOUT_S, pool=None)
+        self._client = openai.AsyncOpenAI(
+            base_url=self.endpoint.base_url,
+            api_key=self.endpoint.key,
+            max_retries=0,
+            timeout=timeout,
+            http_client=openai.DefaultAioHttpClient(follow_redirects=False, timeout=timeout, limits=limits),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.close()
+
+    async def ask(self, body: dict[str, Any]) -> Reply:
+        """One attempt. Raises Refusal with a scrubbed message."""
+        body = {**body, "model": self.endpoint.model, **self.endpoint.extra_body}
+        try:
+            async with asyncio.timeout(self.total_timeout_s):
+                return await self._attempt(body)
+        except TimeoutError:
+            raise Refusal(
+                Action.RETRY, "timeout", f"No complete answer within {self.total_timeout_s:g} s"
+            ) from None
+        except Refusal as error:
+            error.message = scrub(error.message, (self.endpoint.key,))
+            raise
+
+    async def _attempt(self, body: dict[str, Any]) -> Reply:
+        try:
+            if self.stream:
+                return await self._streamed(body)
+            response = await self._client.post("/chat/completions", cast_to=self._httpx.Response, body=body)
+            self.answered = True
+            return parse_reply(response.content)
+        except self._openai.APIStatusError as error:
+            self.answered = True
+            raise refusal(error.status_code, _body(error), asked_wait_s(error.response.headers)) from None
+        except self._openai.APITimeoutError as error:
+            raise self._network(error, "timeout") from None
+        except (self._openai.APIError, self._httpx.HTTPError, OSError) as error:
+            raise self._network(error, "network") from None
+
+    async def _streamed(self, body: dict[str, Any]) -> Reply:
+        body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        response: Any = await self._client.post(
+            "/chat/completions",
+            cast_to=self._httpx.Response,
+            body=body,
+            stream=True,
+            stream_cls=self._openai.AsyncStream,
+        )
+        self.answered = True
+        try:
+            return reply_of(await collect(response.aiter_bytes()))
+        finally:
+            await response.aclose()
+
+    def _network(self, error: Exception, error_class: str) -> Refusal:
+        cause = error.__cause__ or error
+        if isinstance(cause, self._httpx.ConnectError | self._httpx.ConnectTimeout) and not self.answered:
+            error_class = "unreachable"
+        return Refusal(Action.RETRY, error_class, f"{type(cause).__name__}: {cause}")
+
+
+def _body(error: Any) -> Any:
+    return error.body if error.body is not None else error.message
