@@ -9,10 +9,7 @@ traces again: nothing to do.
 from __future__ import annotations
 
 import json
-import sqlite3
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +26,9 @@ from r1distill.owed import harvest_wanted
 from r1distill.prompts import load_problems, student_template
 from r1distill.recipe import FilterSection, Recipe
 from r1distill.records import Example, Message, Prompt, Trace, digest
-from r1distill.run import Run, read_json, stage_id
+from r1distill.run import Run, stage_id
 from r1distill.show import Show
-from r1distill.sift import Material, earlier_summary, settings_of, sift
+from r1distill.sift import Material, earlier_summary, finished, open_index, read_places, settings_of, sift
 from r1distill.tracefiles import TraceFiles
 
 __all__ = ["FilterSummary", "filter", "filter_files"]
@@ -65,13 +62,13 @@ def filter(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None
     show = show or Show(0)
     checks = build_checks(recipe.filter.checks, recipe.folder)
     template = student_template(recipe)
-    with _index(run.folder, dry_run) as index:
+    with open_index(run.folder, dry_run) as index:
         index.catch_up("traces", run.ledger_folder("traces"))
         chosen = choose(recipe, run, index)
         settings = settings_of(checks, recipe.filter.select, {"template": template.source})
         inputs = [ref.id for ref, _ in chosen.refs] + [digest(prompt_digest(p)) for p in chosen.prompts]
         stage = stage_id(settings, inputs)
-        done = read_json(run.stage("filter", stage) / "summary.json")
+        done = finished(run.stage("filter", stage), stage)
         if done is not None:
             return _up_to_date(run, done, dry_run, show)
         messages = [template.messages(prompt) for prompt in chosen.prompts]
@@ -186,8 +183,8 @@ def filter_files(
     sources = traces.fingerprints()
     settings = settings_of(checks, section.select, {"template": template.source if template else None})
     stage = stage_id(settings, [digest(item) for item in sources])
-    done = read_json(to / "summary.json")
-    if done is not None and done.get("stage_id") == stage:
+    done = finished(to, stage)
+    if done is not None:
         return _told(earlier_summary({**done, "folder": str(to), "dry_run": dry_run}), show)
 
     def example(line: bytes, row: Judged) -> Example:
@@ -196,7 +193,7 @@ def filter_files(
         return make_example(traces.trace_of(line), row.trace_id, messages)
 
     material = Material(to, stage, 0, 0, traces.sources, lambda p: read_places(files, p), example, {})
-    with _index(to, dry_run) as index:
+    with open_index(to, dry_run) as index:
         summary = sift(material, checks, section.select, index, section.workers, dry_run, show)
     summary = msgspec.structs.replace(
         summary,
@@ -239,38 +236,6 @@ def _told(summary: FilterSummary, show: Show) -> FilterSummary:
     return summary
 
 
-def read_places(paths: list[Path], places: Iterable[Place]) -> Iterator[bytes]:
-    """Yield the lines at `places`, without their newline."""
-    files = [path.open("rb") for path in paths]
-    try:
-        for place in places:
-            files[place.file].seek(place.offset)
-            yield files[place.file].read(place.length)
-    finally:
-        for file in files:
-            file.close()
-
-
 def prompt_digest(prompt: Prompt) -> list[Any]:
     """All of a problem that the filter's outputs depend on."""
     return [prompt.id, prompt.question, prompt.answer, prompt.answer_kind, prompt.tests, prompt.tags]
-
-
-@contextmanager
-def _index(folder: Path, dry_run: bool) -> Iterator[Index]:
-    """The index in `folder`; for a dry run a copy of it that is thrown away, so that nothing is written."""
-    path = folder / "index.sqlite"
-    if not dry_run:
-        with Index(path) as index:
-            yield index
-        return
-    with tempfile.TemporaryDirectory(prefix="r1distill-") as scratch:
-        copy = Path(scratch) / "index.sqlite"
-        if path.exists():
-            with (
-                closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source,
-                closing(sqlite3.connect(copy)) as target,
-            ):
-                source.backup(target)
-        with Index(copy) as index:
-            yield index

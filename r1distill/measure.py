@@ -7,13 +7,12 @@ names all it depends on, so a changed threshold re-measures nothing, and a corre
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from importlib import metadata
 from typing import Any, NamedTuple, cast
 
-from r1distill.checks import begin, source_digest
+from r1distill.checks import begin
 from r1distill.checks.base import Check, Job, Judgement, Row, Value, unjudged
+from r1distill.checks.keys import check_identity, measurement_key
 from r1distill.checks.worker import error_text
 from r1distill.checks.workers import Result, Workers
 from r1distill.index import Index
@@ -90,29 +89,6 @@ class Measured(NamedTuple):
     """Measurements found in the index."""
     errors: dict[str, str]
     """By check: the first error that it raised, with the trace, for the person who writes the check."""
-
-
-def check_identity(check: Check) -> dict[str, Any]:
-    """What decides a check's measurements, apart from the trace and the problem."""
-    return {
-        "check": f"{type(check).__name__}",
-        "version": check.version,
-        "settings": check.measuring(),
-        "library": _library_version(check.library),
-        "source": source_digest(check),
-    }
-
-
-def _library_version(distribution: str | None) -> str | None:
-    try:
-        return None if distribution is None else metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def measurement_key(identity: str, trace_id: str, reads: str) -> str:
-    """The cache key: SHA-256 over the digests of the check's identity and of what it reads, and the trace id."""
-    return hashlib.sha256(f"{identity}\n{trace_id}\n{reads}".encode("utf-8", "replace")).hexdigest()
 
 
 def measure_and_judge(

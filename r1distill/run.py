@@ -108,9 +108,9 @@ class Run:
         )
         self.point_latest(verb, stage_id)
         self.update_manifest(verb, summary)
-        done = sorted(folder.parent.glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
-        for old in done[:-KEPT_STAGES]:
-            if old.parent.name != stage_id and not old.parent.is_symlink():
+        found = [path for path in folder.parent.glob("*/summary.json") if not path.parent.is_symlink()]
+        for old in sorted(found, key=lambda path: path.stat().st_mtime)[:-KEPT_STAGES]:
+            if old.parent.name != stage_id:
                 shutil.rmtree(old.parent)
 
     def point_latest(self, verb: str, stage_id: str) -> None:

@@ -6,8 +6,11 @@ outputs.py and a FilterSummary.
 
 from __future__ import annotations
 
+import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,14 @@ from typing import Any
 import msgspec
 
 from r1distill.checks.base import Check
+from r1distill.checks.keys import check_identity
 from r1distill.funnel import FilterSummary, Parted, funnel, part, reasons, unjudged_count
 from r1distill.index import Index
-from r1distill.measure import Judged, Measured, Place, Source, check_identity, measure_and_judge
-from r1distill.outputs import write_outputs
+from r1distill.measure import Judged, Measured, Place, Source, measure_and_judge
+from r1distill.outputs import FILES, write_outputs
 from r1distill.recipe import SelectSection
 from r1distill.records import Example
+from r1distill.run import read_json
 from r1distill.show import Show
 
 FILTER_VERSION = 1
@@ -104,3 +109,44 @@ def _summary(material: Material, found: Measured, started: float, **counts: Any)
 def earlier_summary(data: dict[str, Any]) -> FilterSummary:
     """The summary of an earlier run, marked as up to date."""
     return msgspec.convert({**data, "up_to_date": True}, FilterSummary)
+
+
+def finished(folder: Path, stage: str) -> dict[str, Any] | None:
+    """The summary of the same filter run, when it and all of its files are there."""
+    done = read_json(folder / "summary.json")
+    whole = all((folder / f"{name}.jsonl").is_file() for name in FILES)
+    return done if done is not None and done.get("stage_id") == stage and whole else None
+
+
+def read_places(paths: list[Path], places: Iterable[Place]) -> Iterator[bytes]:
+    """Yield the lines at `places`, without their newline."""
+    files = [path.open("rb") for path in paths]
+    try:
+        for place in places:
+            files[place.file].seek(place.offset)
+            yield files[place.file].read(place.length)
+    finally:
+        for file in files:
+            file.close()
+
+
+@contextmanager
+def open_index(folder: Path, dry_run: bool) -> Iterator[Index]:
+    """The index in `folder`; for a dry run a copy of it that is thrown away, so that nothing is written."""
+    path = folder / "index.sqlite"
+    if not dry_run:
+        with Index(path) as index:
+            yield index
+        return
+    with tempfile.TemporaryDirectory(prefix="r1distill-") as scratch:
+        copy = Path(scratch) / "index.sqlite"
+        if path.exists():
+            # Opening a closed index for reading would leave its -wal and -shm files behind, unless it is immutable.
+            mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
+            with (
+                closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as source,
+                closing(sqlite3.connect(copy)) as target,
+            ):
+                source.backup(target)
+        with Index(copy) as index:
+            yield index

@@ -96,7 +96,7 @@ class TraceFiles:
             row = msgspec.json.decode(line)
             if not isinstance(row, dict):
                 raise ValueError(f"the line is no JSON object but {type(row).__name__}")
-            self._seen_fields.update(row)
+            self._seen_fields.update(row.keys())
             return self._own(row) if row.keys() >= OWN else _foreign(row, self.answer_kind)
         except (ValueError, RecursionError) as error:
             text = "nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -9,24 +9,21 @@ same id continues from its last checkpoint. torch and its friends are imported o
 from __future__ import annotations
 
 import importlib.util
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import msgspec
+from filelock import FileLock, Timeout
 
-from r1distill.errors import InputError, MissingPackageError, NothingKeptError, RecipeError
+from r1distill.errors import InputError, LockedError, MissingPackageError, NothingKeptError, RecipeError
 from r1distill.ledger import read_lines, storage_errors
 from r1distill.objectives.quiet import prepare_environment, quiet
-from r1distill.objectives.students import INSTALL, Student, locate, materialise
+from r1distill.objectives.students import INSTALL, Student, locate
 from r1distill.recipe import Recipe
 from r1distill.records import Example, digest
 from r1distill.run import Run, read_json, stage_id
 from r1distill.show import Show, duration
-
-if TYPE_CHECKING:
-    from r1distill.objectives.render import Rendered, Rendering
-    from r1distill.objectives.sft import Job
 
 __all__ = ["TrainSummary", "train"]
 
@@ -102,8 +99,7 @@ def train(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None 
         return _up_to_date(run, done, dry_run, show)
     if dry_run or student is None:
         return _say_plan(recipe, run, stage, student, rows, show)
-    prepare_environment()
-    with quiet():
+    with _one_at_a_time(run):
         summary = _train(recipe, run, stage, student, rows, show)
     run.finish_stage("train", stage, msgspec.to_builtins(summary))
     return summary
@@ -178,105 +174,52 @@ def _characters(example: Example) -> int:
     return sum(len(message.content) for message in [*example.prompt, *example.completion])
 
 
-def _train(recipe: Recipe, run: Run, stage: str, student: Student, rows: _Rows, show: Show) -> TrainSummary:
-    from r1distill.objectives import sft
+@contextmanager
+def _one_at_a_time(run: Run) -> Iterator[None]:
+    lock = FileLock(str(run.folder / "train" / ".lock"))
+    with storage_errors(run.folder / "train"):
+        (run.folder / "train").mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise LockedError(
+                f"Another process is training in {run.folder}; wait for it or stop it, then run again."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
-    started = time.monotonic()
-    job, kept, too_long, longest = _job(recipe, run, stage, student, rows, show)
-    show.note(f"Loaded and rendered in {duration(time.monotonic() - started)}.", level=2)
-    outcome = sft.train_sft(job, show)
-    gguf = _write_gguf(student, job.folder, show)
+
+def _train(recipe: Recipe, run: Run, stage: str, student: Student, rows: _Rows, show: Show) -> TrainSummary:
+    prepare_environment()
+    with quiet():
+        from r1distill.objectives import sft
+        from r1distill.objectives.prepare import prepare, write_gguf
+
+        folder = run.stage("train", stage)
+        ready = prepare(recipe.train, student, rows.train, rows.validation, folder, show)
+        outcome = sft.train_sft(ready.job, show)
+        gguf = write_gguf(student, folder, show)
     show.note(
         f"Trained {outcome.steps:,} steps in {duration(outcome.elapsed_s)}: loss {_figure(outcome.first_loss)} -> "
-        f"{_figure(outcome.last_loss)}, {outcome.tokens_per_s:,.0f} labelled tokens/s. Adapter: {job.folder / 'adapter'}"
+        f"{_figure(outcome.last_loss)}, {outcome.tokens_per_s:,.0f} labelled tokens/s. Adapter: {folder / 'adapter'}"
     )
     return TrainSummary(
         stage_id=stage,
-        folder=str(job.folder),
-        adapter=str(job.folder / "adapter"),
+        folder=str(folder),
+        adapter=str(folder / "adapter"),
         adapter_gguf=str(gguf) if gguf else None,
         base=student.base,
         base_digest=student.digest,
-        rows=len(job.rows),
-        validation_rows=len(job.validation),
-        rows_dropped_too_long=too_long,
-        rows_dropped_no_target=kept.no_target,
-        rows_dropped_control_tokens=kept.control_tokens,
-        longest_row_tokens=longest,
+        rows=len(ready.job.rows),
+        validation_rows=len(ready.job.validation),
+        rows_dropped_too_long=ready.too_long,
+        rows_dropped_no_target=ready.no_target,
+        rows_dropped_control_tokens=ready.control_tokens,
+        longest_row_tokens=ready.longest_tokens,
         **msgspec.structs.asdict(outcome),
     )
-
-
-def _job(
-    recipe: Recipe, run: Run, stage: str, student: Student, rows: _Rows, show: Show
-) -> tuple[Job, Rendering, int, int]:
-    """(what to train, all rendered rows, rows dropped as too long, tokens of the longest row left)."""
-    from r1distill.objectives import render, settings, sft
-    from r1distill.objectives.quiet import prepare_environment, quiet
-from r1distill.objectives.students import load_tokenizer, position_limit
-
-    settings.check(recipe.train.lora, recipe.train.sft)
-    folder = run.stage("train", stage)
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    source = materialise(student, show)
-    tokenizer = load_tokenizer(source)
-    limit = min(settings.max_length(recipe.train.sft), position_limit(source))
-    rendered = render.render(tokenizer, rows.train)
-    fitting = [row for row in rendered.rows if len(row.input_ids) <= limit]
-    too_long = len(rendered.rows) - len(fitting)
-    _say_dropped(rendered, too_long, limit, show)
-    if not fitting:
-        raise NothingKeptError(
-            f"None of the {len(rows.train):,} rows can be trained on: {too_long:,} are longer than {limit:,} tokens "
-            f"(train.sft.max_length), {rendered.control_tokens:,} hold control tokens, {rendered.no_target:,} have no target."
-        )
-    validation = [r for r in render.render(tokenizer, rows.validation).rows if len(r.input_ids) <= limit]
-    _show_row(tokenizer, fitting[0], folder, show)
-    job = sft.Job(
-        student=source, base=student.base if student.kind == "hub" else str(source), tokenizer=tokenizer,
-        end_id=render.format_of(tokenizer).end_id, rows=fitting, validation=validation, lora=recipe.train.lora,
-        sft=recipe.train.sft, seed=recipe.train.seed, folder=folder,
-    )  # fmt: skip
-    return job, rendered, too_long, max(len(row.input_ids) for row in fitting)
-
-
-def _say_dropped(rendered: Rendering, too_long: int, limit: int, show: Show) -> None:
-    if too_long:
-        show.note(
-            f"{too_long:,} rows are longer than {limit:,} tokens and are left out whole (train.sft.max_length)."
-        )
-    if rendered.control_tokens:
-        seen = ", ".join(f"{text} in {count:,}" for text, count in rendered.control_seen.items())
-        show.note(
-            f"{rendered.control_tokens:,} rows spell control tokens of the student and are left out: {seen}."
-        )
-    if rendered.no_target:
-        show.note(f"{rendered.no_target:,} rows have no target and are left out.")
-
-
-def _show_row(tokenizer: Any, row: Rendered, folder: Path, show: Show) -> None:
-    """Show one row as the student sees it, and keep it in example.txt."""
-    from r1distill.objectives.render import marked
-
-    head = f"Trace {row.trace_id}, {len(row.input_ids):,} tokens; trained on what stands between ⟦ and ⟧:"
-    text = f"{head}\n{marked(tokenizer, row)}\n"
-    with storage_errors(folder):
-        (folder / "example.txt").write_text(text, encoding="utf-8")
-    show.note(text)
-
-
-def _write_gguf(student: Student, folder: Path, show: Show) -> Path | None:
-    if student.kind != "gguf":
-        return None
-    from r1distill.objectives.adapter_gguf import write_gguf_adapter
-
-    try:
-        with storage_errors(folder):
-            return write_gguf_adapter(folder / "adapter", student.path, folder / "adapter.gguf")
-    except ValueError as error:
-        show.note(f"The adapter can't be served by llama.cpp: {error}")
-        return None
 
 
 def _figure(value: float | None) -> str:

@@ -96,16 +96,16 @@ SEEN = (
         "{goods} cost {1} dollars each. {name} buys {0} of them. How many dollars does {name} pay?",
     ),
     Template(
-        "pack_up", "divide", shares((2, 9), (2, 12)), lambda a, b: a // b,
-        "{name} puts {0} {things} into {boxes}, {1} {things} in each. How many {boxes} does {name} need?",
+        "rope", "divide", shares((2, 9), (2, 12)), lambda a, b: a // b,
+        "{name} cuts {0} feet of rope into {1} equal pieces. How many feet long is each piece?",
     ),
     Template(
-        "how_many_more", "subtract", part_of(6, 20), lambda a, b: a - b,
-        "{name} has {0} {things} and {friend} has {1}. How many more {things} does {name} have?",
+        "two_colors", "add", each_of((2, 20), (2, 15)), lambda a, b: a + b,
+        "{name} has {0} red {things} and {1} blue {things}. How many {things} does {name} have in all?",
     ),
     Template(
-        "three_days", "add, add", each_of((2, 12), (2, 12), (2, 12)), lambda a, b, c: a + b + c,
-        "{name} finds {0} {things} on Monday, {1} on Tuesday and {2} on Friday. How many {things} in all?",
+        "every_day", "multiply", each_of((2, 9), (2, 12)), lambda a, b: a * b,
+        "{name} reads {1} pages every day. How many pages does {name} read in {0} days?",
     ),
     Template(
         "get_then_give", "add, subtract", less_than(lambda a, b: a + b, each_of((4, 15), (2, 9))),

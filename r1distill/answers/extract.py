@@ -14,10 +14,18 @@ from r1distill.answers.outcome import How
 
 BARE_WORD = re.compile(r"\s?([^\s${}]{1,40})")
 BOX_TOKENS = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])[ \t]{0,4}(\{)?|\\[\\{}]|[{}]")
-PHRASE = re.compile(r"\banswers?\b[\s*_]{0,8}(?:\b(?:is|are)\b|[:=：])[\s*_:：]{0,8}", re.IGNORECASE)
+PHRASE = re.compile(
+    r"\banswers?\b[\s*_]{0,8}(?:\b(?:is|are)\b|[:=：])[\s*_:：]{0,8}"
+    r"|\bfinal answer\b[ \t*_]{0,8}\n[\s*_]{0,8}",
+    re.IGNORECASE,
+)
 LINE_LABEL = re.compile(r"^[ \t*]{0,4}A[*]{0,2}:[ \t*]{0,4}(?=\S)", re.MULTILINE)
 BETWEEN_BOXES = re.compile(r"[\s$]{0,8}(?:,|and|or|, ?and|, ?or|,? ?\\text\{ ?(?:and|or) ?\})[\s$]{0,8}")
 SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
+LAST_PHRASES = 4
+"""So many phrases are looked at, from the end."""
+CLAUSE_CHARS = 2000
+"""So much of the text behind a phrase is looked at."""
 WHOLE_CHARS = 80
 """A text up to this long may be an answer by itself."""
 
@@ -29,15 +37,18 @@ class Found(NamedTuple):
     how: How
 
 
-def find_marked(text: str) -> Found | None:
-    """The answer that the text itself marks as final, or None: box, then ####, then phrase."""
+def find_marked(text: str, wants: re.Pattern[str] | None = None) -> Found | None:
+    """The answer that the text itself marks as final, or None: box, then ####, then phrase.
+
+    Of several phrases the last one counts; with `wants` the last one that it matches, if there is one.
+    """
     boxed = last_boxed(text)
     if boxed is not None:
         return Found(boxed, "boxed")
     after = after_hashes(text)
     if after is not None:
         return Found(after, "hash")
-    phrase = after_phrase(text)
+    phrase = after_phrase(text, wants)
     return None if phrase is None else Found(phrase, "phrase")
 
 
@@ -121,13 +132,16 @@ def after_hashes(text: str) -> str | None:
     return rest or None
 
 
-def after_phrase(text: str) -> str | None:
+def after_phrase(text: str, wants: re.Pattern[str] | None = None) -> str | None:
     """What stands behind the last "answer is", "Answer:" or line label "A:", up to the end of the sentence."""
-    last = last_match(PHRASE, text) or last_match(LINE_LABEL, text)
-    if last is None:
-        return None
-    rest = first_clause(text[last.end() : last.end() + 2000].lstrip())
-    return rest or None
+    phrases = list(deque(PHRASE.finditer(text), maxlen=LAST_PHRASES)) or list(
+        deque(LINE_LABEL.finditer(text), maxlen=1)
+    )
+    clauses = [first_clause(text[found.end() : found.end() + CLAUSE_CHARS].lstrip()) for found in phrases]
+    known = [clause for clause in clauses if clause]
+    wanted = [clause for clause in known if wants is not None and wants.search(clause)]
+    chosen = wanted or known
+    return chosen[-1] if chosen else None
 
 
 def first_clause(text: str) -> str:

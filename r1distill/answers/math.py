@@ -7,7 +7,6 @@ tier settles plain numbers, lists of them, equal spellings and words in microsec
 from __future__ import annotations
 
 import re
-from collections import Counter
 
 from r1distill.answers.extract import WHOLE_CHARS, Found, find_marked, last_match
 from r1distill.answers.normalise import (
@@ -30,6 +29,8 @@ NUMBER = re.compile(
     r"(?<![\w.,])-?\$? ?-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?%?|(?<![\w.])-?\.\d+%?"
 )
 MATH_SPAN = re.compile(r"\$([^$\n]{1,300})\$|\\\(([^\n]{1,300}?)\\\)")
+MATHEMATICS = re.compile(r"[\d\\$]")
+RESULT_SIGN = re.compile(r"=|\bequals\b|\bwhich (?:is|makes)\b|\bor simply\b")
 WORD = re.compile(r"\(?[A-Za-z][A-Za-z' -]*\)?")
 LIST_SPLIT = re.compile(r",| and | or |;")
 PRODUCT_LETTERS = 3
@@ -39,7 +40,9 @@ PROSE = re.compile(
     r"|[A-Za-z]{2,} [A-Za-z]{2,}"
 )
 """Computer algebra reads words as products of letters, so that "no" would equal "on"."""
-TRAILING_UNIT = re.compile(r"(?<=[\d})]) ?(?:(?:square|cubic|sq|cu)\.? )?[A-Za-z]{3,20}(?: ?\^ ?\{?[23]\}?)?$")
+TRAILING_UNIT = re.compile(
+    r"(?<=[\d})]) ?(?:(?:square|cubic|sq|cu)\.? )?[A-Za-z]{3,20}(?: ?\^ ?\{?[23]\}?)?$"
+)
 PLAIN_CHARS = re.compile(r"[\d\s.,$%+*/()^=-]+")
 
 
@@ -60,15 +63,19 @@ def read_reference(reference: str) -> str | None:
     text = latex(found.text if found else reference)
     if found is not None and found.how == "phrase":
         text = latex(_number_in(found.text) or found.text)
-    if not any(char.isalnum() for char in text) and "\\" not in text:
+    if not _says_something(text):
         return None
     return text if len(text) <= MAX_CHARS and balanced(text) else None
+
+
+def _says_something(text: str) -> bool:
+    return "\\" in text or any(char.isalnum() for char in text)
 
 
 def find_answer(text: str) -> Found | None:
     """The final answer of an answer text: marked, else the whole of a short text, else its last number (a guess)."""
     text = unicode_digits(text)
-    found = find_marked(text)
+    found = find_marked(text, MATHEMATICS)
     if found is not None:
         return _from_phrase(found) if found.how == "phrase" else found
     if len(text) <= WHOLE_CHARS and _is_bare(text):
@@ -101,8 +108,8 @@ def _from_phrase(found: Found) -> Found:
 
 def _number_in(clause: str) -> str | None:
     """The number that a clause states: the one it begins with, else the one behind its last "=", else its only or last one."""
-    _, equals, behind = clause.rpartition("=")
-    numbers = list(NUMBER.finditer(behind if equals else clause))
+    equals = last_match(RESULT_SIGN, clause)
+    numbers = list(NUMBER.finditer(clause[equals.end() :] if equals else clause))
     if not numbers:
         return None
     first = numbers[0]
@@ -113,6 +120,8 @@ def _number_in(clause: str) -> str | None:
 def compare_exact(reference: str, found: Found) -> Grade | Pending:
     """Compare a normalised reference with a found answer, as far as text and exact fractions reach."""
     answer = latex(found.text)
+    if not _says_something(answer):
+        return Grade("no_answer")
     same = _same(reference, answer)
     if same is None and len(found.text) > MAX_CHARS:
         return _refused(found, f"answer longer than {MAX_CHARS} characters")
@@ -141,8 +150,6 @@ def _same(reference: str, answer: str) -> bool | None:
     """True, False, or None for "computer algebra must tell"; both texts normalised."""
     if squeezed(reference) == squeezed(answer):
         return True
-    if not answer:
-        return False
     left, right = without_name(reference), without_name(answer)
     wanted = read_number(left)
     given = read_number(right)
@@ -161,7 +168,11 @@ def _same(reference: str, answer: str) -> bool | None:
 def _result(answer: str) -> Number | None:
     """The number at the end of a calculation, as in `16 + 2 = 18`; None for lists of equations."""
     _, equals, behind = answer.rpartition("=")
-    if not equals or LIST_SPLIT.search(answer) or any(sign in answer for sign in ("<", ">", "\\le", "\\ge", "\\ne")):
+    if (
+        not equals
+        or LIST_SPLIT.search(answer)
+        or any(sign in answer for sign in ("<", ">", "\\le", "\\ge", "\\ne"))
+    ):
         return None
     return read_number(behind.strip())
 
@@ -186,11 +197,12 @@ def _same_list(left: str, right: str, wanted: Number | None, given: Number | Non
     if first is None or second is None:
         return None
     (shape, numbers), (other, others) = first, second
-    if len(numbers) != len(others):
-        return False
-    if "(" in (shape, other) or "[" in (shape, other):
-        return (shape == other or "" in (shape, other)) and all(same_number(a, b) for a, b in zip(numbers, others, strict=True))
-    return Counter(n.value for n in numbers) == Counter(n.value for n in others)
+    if "[" in (shape, other) and shape != other:
+        return None  # a closed interval, or a list?
+    if shape in ("(", "["):
+        pairs = zip(numbers, others, strict=False)
+        return len(numbers) == len(others) and other != "{" and all(same_number(a, b) for a, b in pairs)
+    return {n.value for n in numbers} == {n.value for n in others}
 
 
 def _elements(text: str, number: Number | None) -> tuple[str, list[Number]] | None:

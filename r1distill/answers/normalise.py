@@ -11,6 +11,7 @@ import unicodedata
 SPACES = re.compile(
     r"(?<!\\)\\[,;:!> ]|~|\\q?quad(?![A-Za-z])|\\(?:displaystyle|limits|nolimits)(?![A-Za-z])|[\u00a0\u2009\u202f]"
 )
+THIN_SPACE = re.compile(r"(?<=\d)(?:\\,|[\u2009\u202f])(?=\d{3}(?!\d))")
 SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])\.?")
 DEGREES = re.compile(r"\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\}|°)|°|\\degree(?![A-Za-z])")
 WRAPPED = re.compile(
@@ -76,8 +77,10 @@ def unwrap(text: str) -> str:
 def latex(text: str) -> str:
     r"""One spelling of a mathematical text: sizes, spaces, \text{}, \\dfrac, degrees and currency signs normalised."""
     text = unwrap(unicode_digits(text))
+    text = text.replace("{,}", ",")
     if "\\" in text or "~" in text or not text.isascii():
-        text = text.replace("{,}", ",").replace("\\%", "%")
+        text = text.replace("\\%", "%").replace("\\!", "")
+        text = THIN_SPACE.sub("", text)
         text = CURRENCY.sub("", text)
         text = DEGREES.sub("", SIZES.sub("", SPACES.sub(" ", text)))
         text = BARE_SQRT.sub(r"\\sqrt{\1}", FRAC.sub(r"\\frac", text))

@@ -27,6 +27,8 @@ NOT_UNITS = frozenset(
 """Words behind a number that make it an expression or several answers, not a number with a unit."""
 UNIT_LETTERS = "msglht"
 """Single letters that are read as a unit when a space parts them from the number; others are variables."""
+FLOAT_PLACES = 12
+"""A decimal with so many places was printed from a binary float."""
 MAX_DIGITS = 4000
 """Longer numbers are left to comparison as text (Python reads at most 4,300 digits)."""
 
@@ -81,10 +83,14 @@ def same_number(reference: Number, answer: Number) -> bool:
 
 
 def _rounded(short: Number, exact: Number) -> bool:
-    """True when `short` is `exact` rounded to short's own places, of which there are at least five."""
+    """True when `short` is `exact` rounded to short's own places, of which there are at least five.
+
+    From FLOAT_PLACES on the last digit may be off: that is how a binary float is printed.
+    """
     if short.decimals is None or short.decimals < 5 or (exact.decimals or 99) <= short.decimals:
         return False
-    return abs(short.value - exact.value) * 2 <= Fraction(1, 10**short.decimals)
+    slack = 20 if short.decimals >= FLOAT_PLACES else 1
+    return abs(short.value - exact.value) * 2 <= Fraction(slack, 10**short.decimals)
 
 
 def _number(value: Fraction, unit: str, decimals: int | None) -> Number:

@@ -16,7 +16,16 @@ from r1distill.answers.outcome import AnswerOutcome
 INSTALL = "math-verify is not installed: pip install 'r1distill[math]'"
 
 
-VERIFIER_ERRORS = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError, RuntimeError, AssertionError, MemoryError)
+VERIFIER_ERRORS = (
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    AssertionError,
+    MemoryError,
+)
 
 
 def installed() -> bool:

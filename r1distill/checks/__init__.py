@@ -23,6 +23,7 @@ from r1distill.checks.correct import Correct
 from r1distill.checks.duplicate import Duplicate
 from r1distill.checks.finish import Finish
 from r1distill.checks.format import Format
+from r1distill.checks.keys import OWN
 from r1distill.checks.length import Length
 from r1distill.errors import RecipeError
 from r1distill.recipe import validated
@@ -49,8 +50,6 @@ CHECKS: dict[str, type[Check]] = {
     "duplicate": Duplicate,
     "correct": Correct,
 }
-OWN = "r1distill_own_"
-"""Begins the module name of every check that comes from a file of the user."""
 WORKER_TIMEOUT_S = 10.0
 """CPU seconds for one trace of an in_worker check that has no `timeout_s` of its own."""
 DEFAULT: dict[str, dict[str, Any]] = {
@@ -111,14 +110,6 @@ def _load(path: Path, attribute: str, name: str) -> type[Check]:
     if not (isinstance(found, type) and issubclass(found, Check)):
         raise RecipeError(f"{where}: {path} has no class {attribute} that is an r1distill.checks.Check.")
     return found
-
-
-def source_digest(check: Check) -> str | None:
-    """Digest of the file of a user's own check: editing it re-measures, since nobody raises `version` while trying out."""
-    module = sys.modules[type(check).__module__]
-    if not module.__name__.startswith(OWN):
-        return None
-    return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()[:16]
 
 
 def begin(check: Check, prompt: Prompt, trace: Trace) -> Value | Job:

@@ -68,8 +68,8 @@ class _Worker:
 
     def give(self, number: int, job: Job) -> None:
         wall_s = job.timeout_s * WALL_FACTOR + WALL_EXTRA_S
-        self.job, self.deadline = number, time.monotonic() + wall_s + START_S
         self.pipe.send_bytes(msgspec.msgpack.encode([job.function, job.args, job.timeout_s, wall_s]))
+        self.job, self.deadline = number, time.monotonic() + wall_s + START_S
 
     def end(self, patience_s: float = 0) -> int:
         """End it, by force when it does not end by itself in time; returns its exit code (negative: the signal)."""
@@ -108,9 +108,11 @@ class Workers:
             self._start(min(self.count, -(-(len(jobs) - len(results)) // JOBS_PER_WORKER)))
             for worker in self._workers:
                 if worker.ready and worker.job is None and waiting:
-                    number = waiting.pop()
-                    with contextlib.suppress(OSError):  # died while idle: `_collect` gives the job a result
-                        worker.give(number, jobs[number])
+                    with contextlib.suppress(
+                        OSError
+                    ):  # it died while idle: `_collect` notes that, another one follows
+                        worker.give(waiting[-1], jobs[waiting[-1]])
+                        waiting.pop()
             self._collect(results)
             done(len(results))
         return [results[number] for number in range(len(jobs))]
@@ -122,7 +124,8 @@ class Workers:
     def _collect(self, results: dict[int, Result]) -> None:
         """Wait for the next message, death or deadline, and note what it means."""
         by_pipe: dict[Connection, _Worker] = {worker.pipe: worker for worker in self._workers}
-        left = min(worker.deadline for worker in self._workers if worker.job is not None or not worker.ready)
+        busy = [worker.deadline for worker in self._workers if worker.job is not None or not worker.ready]
+        left = min(busy, default=0.0)
         for pipe in wait(list(by_pipe), max(0.0, left - time.monotonic())):
             self._hear(by_pipe[pipe], results)  # type: ignore[index]
         for worker in list(self._workers):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from r1distill.errors import InputError
 from r1distill.ledger import storage_errors
-from r1distill.objectives.students import load_model, load_tokenizer
+from r1distill.objectives.students import load_model, load_tokenizer, stop_at
 
 
 def merge(base: Path, adapter: Path, out: Path) -> Path:
@@ -28,7 +28,7 @@ def merge(base: Path, adapter: Path, out: Path) -> Path:
             f"The adapter {adapter} does not fit the model {base}: {str(error).splitlines()[0]}"
         ) from None
     tokenizer = load_tokenizer(adapter)
-    merged.generation_config.eos_token_id = tokenizer.eos_token_id
+    stop_at(merged, tokenizer.eos_token_id)
     part = out.with_name(f".{out.name}.part")
     with storage_errors(out):
         shutil.rmtree(part, ignore_errors=True)

@@ -8,7 +8,6 @@ template never renders the completion: R1's and Qwen3's templates cut the reason
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,8 +19,12 @@ from r1distill.thinking import CLOSE, OPEN, join_thinking, split_thinking
 
 IGNORED = -100
 """Label of a position that is not trained on (torch.nn.CrossEntropyLoss's ignore_index)."""
-RENDER_DAY = datetime.date(2024, 7, 26)
-"""What templates get that ask for today's date: the constant that Llama 3.1's template falls back to."""
+FIXED_DATE = (
+    '{%- macro strftime_now(format) -%}{%- if format == "%Y-%m-%d" -%}2024-07-26{%- else -%}26 Jul 2024{%- endif -%}'
+    "{%- endmacro -%}"
+)
+"""Put before a template that asks for today's date, which would change what is trained on from day to day; the date
+is the one that Llama 3.1's template falls back to."""
 PROBE = "PROBE"
 BATCH = 1000
 """Texts tokenised in one call."""
@@ -64,15 +67,15 @@ def format_of(tokenizer: Any) -> Format:
         raise InputError("The student has no chat template: choose an instruction-tuned model.")
     turn = template_text(tokenizer, [Message("user", "Q"), Message("assistant", PROBE)], generation=False)
     tail = turn.rpartition(PROBE)[2].lstrip()
-    specials = {text: i for text, i in _special_tokens(tokenizer).items() if text not in (OPEN, CLOSE)}
-    found = [text for text in specials if tail.startswith(text)]
+    added = {str(token.content): i for i, token in tokenizer.added_tokens_decoder.items()}
+    found = [text for text in added if tail.startswith(text) and text not in (OPEN, CLOSE)]
     end = max(found, key=len) if found else tokenizer.eos_token
     if end is None:
         raise InputError(
             "The student's chat template ends an assistant turn without a token: it can't learn to stop."
         )
-    control = re.compile("|".join(re.escape(text) for text in sorted(specials, key=len, reverse=True)))
-    return Format(end, specials[end], control)
+    control = sorted({end, *_special_tokens(tokenizer)} - {OPEN, CLOSE}, key=len, reverse=True)
+    return Format(end, tokenizer.convert_tokens_to_ids(end), re.compile("|".join(map(re.escape, control))))
 
 
 def template_text(tokenizer: Any, messages: Sequence[Message], generation: bool = True) -> str:
@@ -80,9 +83,11 @@ def template_text(tokenizer: Any, messages: Sequence[Message], generation: bool 
     import jinja2
 
     chat = [{"role": message.role, "content": message.content} for message in messages]
+    own = str(tokenizer.get_chat_template())
+    template = FIXED_DATE + own if "strftime_now" in own else own
     try:
         text = tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=generation, strftime_now=RENDER_DAY.strftime
+            chat, tokenize=False, add_generation_prompt=generation, chat_template=template
         )
     except (jinja2.TemplateError, ValueError, TypeError) as error:
         raise InputError(f"The student's chat template refuses the prompt: {error}.") from None
@@ -155,8 +160,7 @@ def _encode(tokenizer: Any, form: Format, texts: list[tuple[str, str, str]]) -> 
     return rows
 
 
-def _special_tokens(tokenizer: Any) -> dict[str, int]:
-    """Text -> id of every token that a tokenizer treats as control."""
-    added = {str(token.content): i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    named = {str(text): tokenizer.convert_tokens_to_ids(text) for text in tokenizer.all_special_tokens}
-    return {**named, **added}
+def _special_tokens(tokenizer: Any) -> set[str]:
+    """The texts that a tokenizer reads as control tokens."""
+    added = {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return {*map(str, tokenizer.all_special_tokens), *added}

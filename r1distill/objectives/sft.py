@@ -15,21 +15,26 @@ from typing import Any, NamedTuple
 
 import msgspec
 import torch
-from datasets import Dataset, Features, Value, disable_progress_bars
+from datasets import Dataset, Features, Value
 from datasets import Sequence as Column
 from peft import PeftModel
 from transformers import PrinterCallback
 from trl import SFTTrainer
 
-from r1distill.errors import RecipeError, StorageError
+from r1distill.errors import R1DistillError, RecipeError, StorageError
 from r1distill.ledger import storage_errors
 from r1distill.objectives import loss
 from r1distill.objectives.batches import SimilarLengths
 from r1distill.objectives.render import IGNORED, Rendered
 from r1distill.objectives.settings import lora_config, sft_config
-from r1distill.objectives.students import load_model
+from r1distill.objectives.students import load_model, stop_at
 from r1distill.objectives.watch import Watch, last_checkpoint
 from r1distill.show import Show
+
+FULL_DISK = ("No space left on device", "PytorchStreamWriter failed", "inline_container.cc", "os error 28")
+"""What torch.save and safetensors say when the disk is full."""
+FULL_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch says when the GPU's or the machine's memory is full."""
 
 
 class Job(NamedTuple):
@@ -77,7 +82,7 @@ def train_sft(job: Job, show: Show) -> Outcome:
     KeyboardInterrupt after a checkpoint was saved.
     """
     _set_threads()
-    with _disk(job.folder):
+    with _translated(job.folder):
         watch = Watch(job.folder / "metrics.jsonl", show)
         trainer = _trainer(job, watch)
         found = last_checkpoint(job.folder / "checkpoints")
@@ -156,7 +161,8 @@ def _trainer(job: Job, watch: Watch) -> Trainer:
     args.dataset_kwargs = None if args.packing else {"skip_prepare_dataset": True}
     lora = lora_config(job.lora)
     model = load_model(job.student)
-    _agree_on_end(model, job)
+    stop_at(model, job.end_id)
+    job.tokenizer.eos_token = job.tokenizer.convert_ids_to_tokens(job.end_id)
     try:
         trainer = Trainer(
             model=model,
@@ -171,15 +177,6 @@ def _trainer(job: Job, watch: Watch) -> Trainer:
         raise RecipeError(f"train.lora or train.sft is refused for this student: {error}") from None
     trainer.model.peft_config["default"].base_model_name_or_path = job.base
     return trainer
-
-
-def _agree_on_end(model: Any, job: Job) -> None:
-    """Make generation stop at the token that the student is trained to end with."""
-    ends = model.generation_config.eos_token_id
-    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    if job.end_id not in ends:
-        model.generation_config.eos_token_id = [job.end_id, *ends]
-    job.tokenizer.eos_token = job.tokenizer.convert_ids_to_tokens(job.end_id)
 
 
 def _steps(trainer: Trainer) -> int:
@@ -233,19 +230,23 @@ def _set_threads() -> None:
 
 
 @contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """Turn a full disk into StorageError; torch and safetensors wrap the OSError in errors of their own."""
+def _translated(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a full memory into one sentence; torch and safetensors wrap them in errors of their own."""
     try:
         with storage_errors(folder):
             yield
+    except R1DistillError:
+        raise
     except Exception as error:
-        if not isinstance(error, StorageError) and any(sign in str(error) for sign in FULL_DISK):
+        text = str(error)
+        if any(sign in text for sign in FULL_DISK):
             raise StorageError(
                 f"{folder} can't be written: there is no space left; free some space and run the same command again, "
                 "it continues from the last checkpoint."
             ) from None
+        if any(sign in text for sign in FULL_MEMORY):
+            raise R1DistillError(
+                "There is not enough memory for this training: lower train.sft.per_device_train_batch_size (and raise "
+                "gradient_accumulation_steps by as much), lower train.sft.max_length, or take a smaller student."
+            ) from None
         raise
-
-
-FULL_DISK = ("No space left on device", "PytorchStreamWriter failed", "inline_container.cc", "os error 28")
-"""What torch.save and safetensors say when the disk is full."""

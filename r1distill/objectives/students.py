@@ -121,6 +121,14 @@ def load_model(folder: Path) -> Any:
         raise InputError(f"The student in {folder} can't be loaded: {_first_line(error)}") from None
 
 
+def stop_at(model: Any, end_id: int) -> None:
+    """Make generation stop at the token that the student is trained to end with, besides its other stop tokens."""
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if end_id not in ends:
+        model.generation_config.eos_token_id = [end_id, *ends]
+
+
 def position_limit(folder: Path) -> int:
     """The longest sequence in tokens that the student's positions were made for; a huge number if it does not say."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

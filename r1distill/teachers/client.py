@@ -1,7 +1,8 @@
 """One HTTP lane to every teacher: the openai client's low-level call on its aiohttp transport.
 
 In: a request body. Out: a Reply, or a Refusal. The SDK's own retries and redirects are off; its model building is
-passed by (it costs more than the rest), so that the reply's bytes are read by replies.py alone.
+passed by (it costs more than the rest), so that the reply's bytes are read by replies.py alone. What the SDK would
+take from the environment for OpenAI (organisation, project, a further Authorization) is not sent to other hosts.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import asyncio
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from r1distill.teachers.replies import Action, Refusal, Reply, parse_reply, refusal, reply_of
 from r1distill.teachers.retry import asked_wait_s
 from r1distill.teachers.secrets import scrub
-from r1distill.teachers.stream import collect
+from r1distill.teachers.stream import Gathered, collect
 
 CONNECT_TIMEOUT_S = 20.0
+OPENAI_HOST = "api.openai.com"
 
 
 class Endpoint(NamedTuple):
@@ -27,7 +30,7 @@ class Endpoint(NamedTuple):
     model: str
     """The model name to put into the request."""
     local: bool = False
-    """True: our own machine, so an answer costs 0 dollars."""
+    """True: our own machine, so an answer costs 0 dollars and no proxy is used."""
     extra_body: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -43,20 +46,27 @@ class ChatClient:
         """True once anything at all came back from the endpoint."""
 
     async def __aenter__(self) -> ChatClient:
+        import aiohttp
         import httpx2
         import openai
 
-        self._httpx, self._openai = httpx2, openai
+        self._httpx, self._openai, self._aiohttp = httpx2, openai, aiohttp
         read_s = self.idle_timeout_s if self.stream else self.total_timeout_s
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        # 0 is aiohttp's word for "no limit"; None would mean its default of 100, a queue that nobody sees.
+        limits = httpx2.Limits(max_connections=0, max_keepalive_connections=None)
         timeout = httpx2.Timeout(read_s, connect=CONNECT_TIMEOUT_S, pool=None)
         self._client = openai.AsyncOpenAI(
             base_url=self.endpoint.base_url,
             api_key=self.endpoint.key,
             max_retries=0,
             timeout=timeout,
-            http_client=openai.DefaultAioHttpClient(follow_redirects=False, timeout=timeout, limits=limits),
+            default_headers={"Authorization": f"Bearer {self.endpoint.key}"},  # wins over OPENAI_CUSTOM_HEADERS
+            http_client=openai.DefaultAioHttpClient(
+                follow_redirects=False, timeout=timeout, limits=limits, trust_env=not self.endpoint.local
+            ),
         )
+        if urlsplit(self.endpoint.base_url).hostname != OPENAI_HOST:
+            self._client.organization = self._client.project = None
         return self
 
     async def __aexit__(
@@ -66,11 +76,14 @@ class ChatClient:
 
     async def ask(self, body: dict[str, Any]) -> Reply:
         """One attempt. Raises Refusal with a scrubbed message."""
-        body = {**body, "model": self.endpoint.model, **self.endpoint.extra_body}
+        body = {**body, **self.endpoint.extra_body, "model": self.endpoint.model}
+        gathered = Gathered()
         try:
             async with asyncio.timeout(self.total_timeout_s):
-                return await self._attempt(body)
+                return await self._attempt(body, gathered)
         except TimeoutError:
+            if gathered.finished:
+                return reply_of(gathered.whole())
             raise Refusal(
                 Action.RETRY, "timeout", f"No complete answer within {self.total_timeout_s:g} s"
             ) from None
@@ -78,22 +91,22 @@ class ChatClient:
             error.message = scrub(error.message, (self.endpoint.key,))
             raise
 
-    async def _attempt(self, body: dict[str, Any]) -> Reply:
+    async def _attempt(self, body: dict[str, Any], gathered: Gathered) -> Reply:
         try:
             if self.stream:
-                return await self._streamed(body)
+                return await self._streamed(body, gathered)
             response = await self._client.post("/chat/completions", cast_to=self._httpx.Response, body=body)
             self.answered = True
             return parse_reply(response.content)
         except self._openai.APIStatusError as error:
             self.answered = True
             raise refusal(error.status_code, _body(error), asked_wait_s(error.response.headers)) from None
-        except self._openai.APITimeoutError as error:
-            raise self._network(error, "timeout") from None
-        except (self._openai.APIError, self._httpx.HTTPError, OSError) as error:
-            raise self._network(error, "network") from None
+        except (self._openai.APIError, self._httpx.HTTPError, self._aiohttp.ClientError, OSError) as error:
+            if gathered.finished:  # the answer is whole; only the farewell went wrong
+                return reply_of(gathered.whole())
+            raise self._network(error) from None
 
-    async def _streamed(self, body: dict[str, Any]) -> Reply:
+    async def _streamed(self, body: dict[str, Any], gathered: Gathered) -> Reply:
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         response: Any = await self._client.post(
             "/chat/completions",
@@ -104,14 +117,28 @@ class ChatClient:
         )
         self.answered = True
         try:
-            return reply_of(await collect(response.aiter_bytes()))
+            if response.headers.get("content-type", "").startswith("application/json"):
+                return parse_reply(await response.aread())  # a server that can't stream answers in one piece
+            return reply_of(await collect(response.aiter_bytes(), gathered))
         finally:
             await response.aclose()
 
-    def _network(self, error: Exception, error_class: str) -> Refusal:
-        cause = error.__cause__ or error
-        if isinstance(cause, self._httpx.ConnectError | self._httpx.ConnectTimeout) and not self.answered:
+    def _network(self, error: BaseException) -> Refusal:
+        """What went wrong underneath, by the innermost cause: the layers above call every lost connection a timeout."""
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        chain = [error, error.__cause__, getattr(error.__cause__, "__cause__", None), cause]
+        no_connection = any(
+            isinstance(e, self._aiohttp.ClientConnectorError | self._aiohttp.ConnectionTimeoutError)
+            for e in chain
+        )
+        if no_connection and not self.answered:
             error_class = "unreachable"
+        elif isinstance(cause, TimeoutError) or isinstance(error, self._httpx.ReadTimeout):
+            error_class = "timeout"
+        else:
+            error_class = "network"
         return Refusal(Action.RETRY, error_class, f"{type(cause).__name__}: {cause}")
 
 

@@ -9,71 +9,100 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
-import msgspec
-
-from r1distill.teachers.replies import Action, Refusal
+from r1distill.teachers.replies import Action, Refusal, decode_json
 
 TEXT_FIELDS = ("content", "reasoning", "reasoning_content")
 
 
+class Gathered:
+    """What has arrived of one streamed answer so far."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, list[str]] = {}
+        self._lists: dict[str, list[Any]] = {}
+        self._about: dict[str, Any] = {}
+        self._finish: Any = None
+
+    @property
+    def finished(self) -> bool:
+        """True once a finish_reason came: the text is whole, though the usage may still be missing."""
+        return self._finish is not None
+
+    def add(self, piece: dict[str, Any]) -> None:
+        """Take in one chunk object; what is not shaped like one is passed over."""
+        self._about.update({key: piece[key] for key in ("model", "usage") if piece.get(key)})
+        choices = piece.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and not choice.get("index"):
+                self._add_delta(choice.get("delta"))
+                self._finish = choice.get("finish_reason") or self._finish
+
+    def _add_delta(self, delta: Any) -> None:
+        if not isinstance(delta, dict):
+            return
+        for field in TEXT_FIELDS:
+            value = delta.get(field)
+            if isinstance(value, str):
+                self._texts.setdefault(field, []).append(value)
+            elif isinstance(value, list):
+                self._lists.setdefault(field, []).extend(value)
+        if isinstance(delta.get("reasoning_details"), list):
+            self._lists.setdefault("reasoning_details", []).extend(delta["reasoning_details"])
+
+    def whole(self) -> dict[str, Any]:
+        """All of it as one chat-completion object."""
+        texts: dict[str, Any] = {field: "".join(parts) for field, parts in self._texts.items()}
+        for field, parts in self._lists.items():  # a content may come as text at first and as typed parts later
+            before = [{"type": "text", "text": texts[field]}] if texts.get(field) else []
+            texts[field] = [*before, *parts]
+        return {**self._about, "choices": [{"message": texts, "finish_reason": self._finish}]}
+
+
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """The data of each event; several data lines of one event are joined by newlines."""
-    rest, data = b"", []
+    rest: list[bytes] = []  # pieces of the last, unfinished line: joined once, since a line may be megabytes long
+    data: list[bytes] = []
     async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for raw in lines:
-            line = raw.rstrip(b"\r")
+        first, *others = chunk.split(b"\n")
+        rest.append(first)
+        for following in others:
+            line, rest = b"".join(rest).rstrip(b"\r"), [following]
             if line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
             elif not line and data:
                 yield b"\n".join(data)
                 data = []
-    if rest.startswith(b"data:"):
-        data.append(rest[5:].strip())
+    last = b"".join(rest)
+    if last.startswith(b"data:"):
+        data.append(last[5:].strip())
     if data:
         yield b"\n".join(data)
 
 
-async def collect(chunks: AsyncIterable[bytes]) -> dict[str, Any]:
-    """The whole stream as one chat-completion object. Raises Refusal (RETRY) when it ends before finish_reason."""
-    texts: dict[str, list[str]] = {}
-    lists: dict[str, list[Any]] = {}
-    whole: dict[str, Any] = {}
-    finish = None
+async def collect(chunks: AsyncIterable[bytes], gathered: Gathered | None = None) -> dict[str, Any]:
+    """The whole stream as one chat-completion object, or an object with the error that it carried.
+
+    `gathered` holds what came so far when reading fails. Raises Refusal (RETRY) when it ends before finish_reason.
+    """
+    gathered = Gathered() if gathered is None else gathered
     async for event in events(chunks):
         if event.strip() == b"[DONE]":
             break
-        piece = _decode(event)
-        if piece.get("error"):
-            return {"error": piece["error"]}
-        whole.update({key: piece[key] for key in ("model", "usage") if piece.get(key)})
-        for choice in piece.get("choices") or ():
-            _add(choice.get("delta") or {}, texts, lists)
-            finish = choice.get("finish_reason") or finish
-    if finish is None:
+        piece = _piece(event)
+        if piece.get("error") or piece.get("object") == "error":
+            return {"error": piece.get("error") or piece}
+        gathered.add(piece)
+    if not gathered.finished:
         raise Refusal(Action.RETRY, "cut_stream", "The stream ended before a finish_reason")
-    message = {**{key: "".join(parts) for key, parts in texts.items()}, **lists}
-    return {**whole, "choices": [{"message": message, "finish_reason": finish}]}
+    return gathered.whole()
 
 
-def _add(delta: dict[str, Any], texts: dict[str, list[str]], lists: dict[str, list[Any]]) -> None:
-    for field in TEXT_FIELDS:
-        value = delta.get(field)
-        if isinstance(value, str):
-            texts.setdefault(field, []).append(value)
-        elif isinstance(value, list):
-            lists.setdefault(field, []).extend(value)
-    if isinstance(delta.get("reasoning_details"), list):
-        lists.setdefault("reasoning_details", []).extend(delta["reasoning_details"])
-
-
-def _decode(event: bytes) -> dict[str, Any]:
+def _piece(event: bytes) -> dict[str, Any]:
     try:
-        piece = msgspec.json.decode(event)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Refusal(
-            Action.RETRY, "malformed", f"A stream event is no JSON: {event[:80].decode('utf-8', 'replace')}"
-        ) from None
+        piece = decode_json(event)
+    except ValueError:
+        shown = event[:80].decode("utf-8", "replace")
+        raise Refusal(Action.RETRY, "malformed", f"A stream event is no JSON: {shown}") from None
     if not isinstance(piece, dict):
         raise Refusal(Action.RETRY, "malformed", "A stream event is no JSON object")
     return piece

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from r1distill.answers import grade
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "how"),
+    [
+        ("C", r"\boxed{C}", "boxed"),
+        ("C", r"\boxed{\text{(C)}}", "boxed"),
+        ("(C)", "The answer is C.", "phrase"),
+        ("C", "The answer is (C) 5 apples.", "phrase"),
+        ("C. 5 apples", "Answer: C", "phrase"),
+        ("C", "the correct answer is option C because", "phrase"),
+        ("C", "The answer is clearly option **C**.", "phrase"),
+        ("c", "C", "whole"),
+        ("C", "C) 5 apples", "whole"),
+        ("A", "**A**", "whole"),
+        ("B", "It can't be (A), so we are left with (B)", "last_letter"),
+        ("D", "First I rule out three of them.\nWhat is left is D", "last_letter"),
+    ],
+)
+def test_choice_right(reference: str, answer: str, how: str) -> None:
+    found = grade("choice", reference, answer)
+    assert (found.outcome, found.how) == ("right", how)
+    assert found.right() == (how != "last_letter")
+
+
+def test_choice_wrong_and_open() -> None:
+    assert grade("choice", "C", r"\boxed{D}").outcome == "wrong"
+    assert grade("choice", "C", "A man walks into a bar. I can't say").outcome == "no_answer"
+    assert grade("choice", "five", r"\boxed{C}").outcome == "unreadable_reference"
+    assert grade("choice", "Z", r"\boxed{Z}").outcome == "unreadable_reference"
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "outcome"),
+    [
+        ("Paris", "paris.", "right"),
+        ("Paris", "The answer is **Paris**.", "right"),
+        ("Paris", r"\boxed{\text{Paris}}", "right"),
+        ("New  York", "new york", "right"),
+        ("Straße", '"STRASSE"', "right"),
+        ("Paris", "London", "wrong"),
+        ("Paris", "", "no_answer"),
+        (" . ", "x", "unreadable_reference"),
+    ],
+)
+def test_text(reference: str, answer: str, outcome: str) -> None:
+    assert grade("text", reference, answer).outcome == outcome
+
+
+def test_code_says_that_it_can_not_tell() -> None:
+    found = grade("code", "x", "y")
+    assert (found.outcome, found.note, found.judged) == ("error", "no grader for code yet", False)
+
+
+@pytest.mark.parametrize("kind", ["math", "choice", "text", "code"])
+def test_no_reference(kind: str) -> None:
+    found = grade(kind, None, "The answer is 5.")  # type: ignore[arg-type]
+    assert (found.outcome, found.note) == ("unreadable_reference", "no reference")

@@ -1,0 +1,190 @@
+"""One trace, one check: what each of them says, and what the table refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1distill.checks import CHECKS, build_checks
+from r1distill.checks.base import Job, Row
+from r1distill.checks.keys import check_identity, measurement_key
+from r1distill.errors import RecipeError
+from r1distill.records import Message, Prompt, Trace, Usage, digest
+
+PROMPT = Prompt("p", "What is 9 * 2?", "18")
+
+
+def trace(**changes: Any) -> Trace:
+    fields: dict[str, Any] = {
+        "id": "t", "slot": "s", "prompt_id": "p", "sample": 0, "teacher": "r1", "model": "m", "messages": [Message("user", "q")],
+        "reasoning": "9 * 2 = 18.", "answer": "The answer is 18.", "finish": "stop", "usage": Usage(9, 40),
+    }  # fmt: skip
+    return Trace(**{**fields, **changes})
+
+
+def judge(name: str, one: Trace, prompt: Prompt = PROMPT, **settings: Any) -> tuple[str, str]:
+    check = CHECKS[name](**settings)
+    found = check.judge(check.measure(prompt, one))
+    return found.outcome, found.reason
+
+
+@pytest.mark.parametrize(
+    ("finish", "expected"),
+    [
+        ("stop", ("PASS", "stop")),
+        ("length", ("FAIL", "length")),
+        ("content_filter", ("FAIL", "content_filter")),
+        ("unknown", ("UNJUDGED", "unknown")),
+    ],
+)
+def test_finish(finish: str, expected: tuple[str, str]) -> None:
+    assert judge("finish", trace(finish=finish)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"reasoning": " \n"}, "no reasoning"),
+        ({"answer": ""}, "no answer after the reasoning"),
+        ({"answer": "</think> 18"}, "stray </think>"),
+        ({"reasoning": "a <think> b"}, "stray <think>"),
+        ({"answer": "18<|im_end|>"}, "control token <|im_end|>"),
+        ({"reasoning": "9<｜end▁of▁sentence｜>"}, "control token <｜end▁of▁sentence｜>"),
+        ({"answer": "18</s>"}, "control token </s>"),
+        ({"reasoning_source": "unclosed"}, "reasoning never closed"),
+    ],
+)
+def test_format_faults(changes: dict[str, Any], reason: str) -> None:
+    assert judge("format", trace(**changes)) == ("FAIL", reason)
+
+
+def test_format_options() -> None:
+    assert judge("format", trace()) == ("PASS", "ok")
+    assert judge("format", trace(answer="a < b and x</ b")) == ("PASS", "ok")
+    assert judge("format", trace(reasoning=""), require_reasoning=False) == ("PASS", "ok")
+    assert judge("format", trace(), require_boxed=True) == ("FAIL", "no \\boxed{}")
+    assert judge("format", trace(answer=r"\boxed{18}"), require_boxed=True) == ("PASS", "ok")
+
+
+def test_length_counts_as_the_teacher_or_estimates() -> None:
+    assert judge("length", trace(), max_tokens=40) == ("PASS", "usage")
+    assert judge("length", trace(), max_tokens=39) == ("FAIL", "over 39 tokens")
+    assert judge("length", trace(), min_tokens=41) == ("FAIL", "under 41 tokens")
+    uncounted = trace(usage=Usage(), reasoning="x" * 3600)
+    assert CHECKS["length"]().measure(PROMPT, uncounted) == {"tokens": 1005, "unit": "estimate"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("The answer is 18.", "18", ("PASS", "right")),
+        ("The answer is 19.", "18", ("FAIL", "wrong")),
+        ("She has 18 of them then", "18", ("FAIL", "answer not marked as final")),
+        ("I don't know", "18", ("FAIL", "no answer found")),
+        ("The answer is 18.", None, ("UNJUDGED", "no reference")),
+        ("The answer is 18.", "???", ("UNJUDGED", "unreadable reference")),
+    ],
+)
+def test_correct(answer: str, reference: str | None, expected: tuple[str, str]) -> None:
+    assert judge("correct", trace(answer=answer), Prompt("p", "q", reference)) == expected
+
+
+def test_correct_lenient_and_policies() -> None:
+    guess = trace(answer="She has 18 of them then")
+    assert judge("correct", guess, extraction="lenient") == ("PASS", "right")
+    check = CHECKS["correct"]
+    open_one = check().judge(check().measure(Prompt("p", "q"), guess))
+    assert not check().keeps(open_one)
+    assert check(without_reference="keep").keeps(open_one)
+    assert not check(without_reference="keep").keeps(open_one._replace(reason="timeout"))
+
+
+def test_correct_leaves_algebra_to_a_worker() -> None:
+    pytest.importorskip("math_verify")
+    found = CHECKS["correct"](timeout_s=3).begin(Prompt("p", "q", "1+x"), trace(answer=r"\boxed{x+1}"))
+    assert isinstance(found, Job) and found.timeout_s == 3
+    assert found.args == ("math", "1+x", "x+1", "boxed")
+
+
+def test_duplicate_keeps_the_first_of_a_problem() -> None:
+    check = CHECKS["duplicate"]()
+    traces = [trace(), trace(answer="The  answer is 18. "), trace(answer="18"), trace(finish="length")]
+    values = [check.measure(PROMPT, one) for one in traces]
+    rows = [Row(str(n), "p", "r1", n, {"duplicate": value}) for n, value in enumerate(values)]
+    rows.append(Row("other", "q", "r1", 0, {"duplicate": values[0]}))
+    assert [j.outcome for j in check.judge_all(rows, "duplicate")] == ["PASS", "FAIL", "PASS", "PASS", "PASS"]
+
+
+def test_default_set() -> None:
+    checks = build_checks({})
+    assert list(checks) == ["finish", "format", "length", "duplicate", "correct"]
+    assert checks["correct"].without_reference == "keep"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ({"corect": {}}, "did you mean 'correct'?"),
+        ({"length": {"max_token": 5}}, "did you mean 'max_tokens'?"),
+        ({"length": {"max_tokens": -1}}, "filter.checks.length: 'max_tokens'"),
+        ({"mine": {"use": "gone.py:Mine"}}, "there is no file"),
+        ({"mine": {"use": "mine.py:Gone"}}, "no class Gone"),
+        ({"mine": {"use": "broken.py:Mine"}}, "can't be loaded: ZeroDivisionError"),
+        ({"mine": {"use": "mine.py:Needy"}}, "needs the check 'length': add [filter.checks.length]"),
+        ({"a": {"use": "mine.py:A"}, "b": {"use": "mine.py:B"}}, "need each other"),
+    ],
+)
+def test_bad_tables(tables: dict[str, Any], words: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "mine.py").write_text(
+        "from r1distill.checks import Check\n"
+        "class Needy(Check):\n    needs = ('length',)\n"
+        "class A(Check):\n    needs = ('b',)\n"
+        "class B(Check):\n    needs = ('a',)\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        build_checks(tables, tmp_path)
+    assert words in str(caught.value)
+
+
+def test_one_check_under_two_names() -> None:
+    checks = build_checks({"short": {"use": "length", "max_tokens": 10}, "length": {"max_tokens": 100}})
+    assert [type(c).__name__ for c in checks.values()] == ["Length", "Length"]
+
+
+def test_every_setting_is_documented() -> None:
+    for kind in CHECKS.values():
+        for name, field in kind.model_fields.items():
+            assert field.description, f"{kind.__name__}.{name}"
+
+
+def key_of(check: Any, prompt: Prompt = PROMPT) -> str:
+    return measurement_key(digest(check_identity(check)), "t", digest(check.reads(prompt)))
+
+
+def test_keys_change_with_what_they_should() -> None:
+    length, correct = CHECKS["length"], CHECKS["correct"]
+    assert (
+        key_of(length())
+        == key_of(length(max_tokens=5, unjudged="keep"))
+        == key_of(length(), Prompt("p", "q", "9"))
+    )
+    assert key_of(correct()) == key_of(correct(extraction="lenient", without_reference="keep"))
+    assert key_of(correct()) == key_of(correct(), Prompt("other", "other words", "18"))
+    keys = {
+        key_of(length()),
+        key_of(correct()),
+        key_of(correct(timeout_s=9)),
+        key_of(correct(), Prompt("p", "q", "9")),
+    }
+    assert len(keys) == 4
+
+
+def test_golden_key() -> None:
+    """Pinned: a changed key formula would measure every user's traces again."""
+    assert measurement_key("identity", "trace", "reads") == (
+        "debbd6e9c4ec92a4d671ca86c47b1a2130689e213fc1b6e0a257bc79d00035cd"
+    )
+    assert key_of(CHECKS["finish"]()) == "ee419785161b3ed5865e53eaeae7e435ff072391c084225067feb5b18c36863d"

@@ -1,0 +1,278 @@
+"""Real trainings of a toy model, each a few seconds."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tiny_student import row, save_tiny_student
+
+from r1distill.errors import R1DistillError, RecipeError, StorageError
+from r1distill.objectives.batches import SimilarLengths
+from r1distill.objectives.render import render
+from r1distill.objectives.settings import max_length, sft_config
+from r1distill.objectives.students import load_tokenizer
+from r1distill.records import Example, Message
+from r1distill.show import Show
+
+pytestmark = pytest.mark.train
+LORA = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> Path:
+    return save_tiny_student(tmp_path_factory.mktemp("student"))
+
+
+def rendered(student: Path, count: int):
+    def example(number: int) -> Example:
+        data = row(number, reasoning=" and then ".join(["we add"] * (1 + number % 6)))
+        said = [Message(**m) for m in data["prompt"]], [Message(**m) for m in data["completion"]]
+        return Example(data["trace_id"], *said)
+
+    return render(load_tokenizer(student), [example(number) for number in range(count)]).rows
+
+
+def job(student: Path, folder: Path, count: int = 20, validation: int = 0, **sft):
+    from r1distill.objectives.sft import Job
+
+    rows = rendered(student, count + validation)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"learning_rate": 5e-3, "num_train_epochs": 2, "per_device_train_batch_size": 4, **sft}
+    return Job(
+        student,
+        str(student),
+        load_tokenizer(student),
+        2,
+        rows[:count],
+        rows[count:],
+        LORA,
+        settings,
+        0,
+        folder,
+    )
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def trainer_of(the_job):
+    from r1distill.objectives.sft import _trainer
+    from r1distill.objectives.watch import Watch
+
+    return _trainer(the_job, Watch(the_job.folder / "metrics.jsonl", Show(0)))
+
+
+def test_training_learns_and_saves(student, tmp_path):
+    from r1distill.objectives.sft import train_sft
+
+    outcome = train_sft(job(student, tmp_path, validation=4, num_train_epochs=6, learning_rate=1e-2), Show(0))
+    assert outcome.steps == 30
+    assert outcome.last_loss < 0.7 * outcome.first_loss
+    assert outcome.validation_loss < 0.7 * outcome.first_loss
+    assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["r"] == 8
+    assert (tmp_path / "adapter/tokenizer.json").exists()
+    assert not (tmp_path / "checkpoints").exists()
+    rows = metrics(tmp_path)
+    assert [r["step"] for r in rows if r["loss"] is not None] == list(range(1, 31))
+    assert len([r for r in rows if r["eval_loss"] is not None]) == 6
+    labelled = sum(label != -100 for r in job(student, tmp_path).rows for label in r.labels)
+    assert rows[-1]["labelled_tokens"] == outcome.labelled_tokens == 6 * labelled
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_trl_changes_neither_ids_nor_labels(student, tmp_path, packing):
+    the_job = job(student, tmp_path, packing=packing, max_length=200)
+    trainer = trainer_of(the_job)
+    data = trainer.train_dataset
+    ours = sorted((r.input_ids, r.labels) for r in the_job.rows)
+    theirs = []
+    for item in data:
+        start = 0
+        for length in item.get("seq_lengths", [len(item["input_ids"])]):
+            part = slice(start, start + length)
+            theirs.append((item["input_ids"][part], item["labels"][part]))
+            start += length
+        assert start == len(item["input_ids"])
+    assert sorted(theirs) == ours
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert set(batch) >= {"input_ids", "labels"}
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_own_loss_equals_trls_and_so_do_its_gradients(student, tmp_path, packing):
+    import torch
+
+    trainer = trainer_of(job(student, tmp_path, packing=packing, max_length=200))
+    assert trainer._own_loss
+    batch = next(iter(trainer.get_train_dataloader()))
+    found = []
+    trainer.model.train()
+    for own in (True, False):
+        trainer._own_loss = own
+        trainer.model.zero_grad()
+        loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=torch.tensor(37))
+        loss.backward()
+        gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+        found.append((loss.item(), torch.cat([g.flatten() for g in gradients])))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    assert torch.allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-7)
+    assert found[0][1].abs().sum() > 0
+
+
+def test_validation_loss_is_exact(student, tmp_path):
+    import torch
+
+    the_job = job(student, tmp_path, validation=7, per_device_eval_batch_size=3)
+    trainer = trainer_of(the_job)
+    trainer.evaluate()
+    nats = tokens = 0.0
+    with torch.no_grad():
+        for item in the_job.validation:
+            ids, labels = torch.tensor([item.input_ids]), torch.tensor(item.labels)[1:]
+            logits = trainer.model(input_ids=ids).logits[0, :-1]
+            nats += torch.nn.functional.cross_entropy(
+                logits, labels, ignore_index=-100, reduction="sum"
+            ).item()
+            tokens += int((labels != -100).sum())
+    assert trainer.watch.metrics[-1].eval_loss == pytest.approx(nats / tokens, rel=1e-5)
+
+
+def test_interrupted_training_resumes_to_the_same_result(student, tmp_path, monkeypatch):
+    from r1distill.objectives import sft, watch
+
+    whole = sft.train_sft(job(student, tmp_path / "whole"), Show(0))
+
+    class Interrupted(watch.Watch):
+        def on_step_begin(self, args, state, control, **_):
+            if state.global_step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sft, "Watch", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sft.train_sft(job(student, tmp_path / "cut"), Show(0))
+    assert [p.name for p in (tmp_path / "cut/checkpoints").iterdir()] == ["checkpoint-4"]
+    broken = tmp_path / "cut/checkpoints/checkpoint-9"
+    broken.mkdir()  # killed while saving: has no trainer_state.json
+    resumed = sft.train_sft(job(student, tmp_path / "cut"), Show(0))
+    assert resumed.steps == whole.steps == 10
+    assert resumed.labelled_tokens == whole.labelled_tokens
+    first, second = metrics(tmp_path / "whole"), metrics(tmp_path / "cut")
+    assert [r["step"] for r in second] == [r["step"] for r in first]
+    assert [r["loss"] for r in second] == pytest.approx([r["loss"] for r in first], rel=1e-4)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_checkpoints_come_by_the_clock(student, tmp_path):
+    from r1distill.objectives.sft import _trainer
+    from r1distill.objectives.watch import Watch
+
+    watch = Watch(tmp_path / "metrics.jsonl", Show(0), checkpoint_every_s=0.0)
+    trainer = _trainer(job(student, tmp_path), watch)
+    with watch.at_work(10):
+        trainer.train()
+    saved = {p.name for p in (tmp_path / "checkpoints").iterdir()}
+    assert saved == {"checkpoint-9", "checkpoint-10"}  # the last two are kept
+    cards = [card.read_text() for card in (tmp_path / "checkpoints").glob("*/README.md")]  # peft's own
+    assert not any("has been trained using [TRL]" in card for card in cards)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (
+            RuntimeError("[enforce fail at inline_container.cc:664] . PytorchStreamWriter failed"),
+            StorageError,
+            "no space",
+        ),
+        (OSError(28, "No space left on device"), StorageError, "no space left"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), R1DistillError, "not enough memory"),
+    ],
+)
+def test_full_disk_or_memory_is_one_sentence(student, tmp_path, monkeypatch, error, kind, words):
+    from r1distill.objectives import sft
+
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(sft, "_save", full)
+    with pytest.raises(kind, match=words):
+        sft.train_sft(job(student, tmp_path), Show(0))
+
+
+def test_merged_student_answers_as_the_adapted_one(student, tmp_path):
+    import torch
+    from peft import PeftModel
+
+    from r1distill.objectives.merge import merge
+    from r1distill.objectives.sft import train_sft
+    from r1distill.objectives.students import load_model
+
+    the_job = job(student, tmp_path)
+    train_sft(the_job, Show(0))
+    merged = load_model(merge(student, tmp_path / "adapter", tmp_path / "merged"))
+    adapted = PeftModel.from_pretrained(load_model(student), tmp_path / "adapter").eval()
+    ids = torch.tensor([the_job.rows[0].input_ids])
+    with torch.no_grad():
+        assert torch.allclose(merged.eval()(ids).logits, adapted(ids).logits, atol=1e-5)
+    assert merged.generation_config.eos_token_id in (2, [2])
+
+
+def test_similar_lengths_yields_every_row_once_in_reproducible_order():
+    lengths = [10 * (i % 13) + i for i in range(103)]
+    sampler = SimilarLengths(lengths, 8, seed=1)
+    first = list(sampler)
+    assert sorted(first) == list(range(103))
+    assert first == list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    batches = [first[i : i + 8] for i in range(0, 103, 8)]
+    assert len(batches[-1]) == 7
+    padded = sum(max(lengths[r] for r in b) * len(b) for b in batches)
+    assert padded < 1.2 * sum(lengths)
+
+
+def test_other_batches_in_another_epoch():
+    sampler = SimilarLengths([i % 40 for i in range(400)], 8, seed=1)
+    seen = []
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        order = list(sampler)
+        seen.append({frozenset(order[i : i + 8]) for i in range(0, 400, 8)})
+    assert not seen[0] & seen[1]
+
+
+@pytest.mark.parametrize(
+    ("lora", "sft", "words"),
+    [
+        (
+            {"lora_aplha": 3},
+            {},
+            r"train\.lora: LoraConfig has no key 'lora_aplha'; did you mean 'train\.lora\.lora_alpha'",
+        ),
+        ({}, {"learning_rte": 1}, r"no key 'learning_rte'; did you mean 'train\.sft\.learning_rate'"),
+        ({}, {"output_dir": "x"}, "'output_dir' is set by r1distill"),
+        ({}, {"max_length": 0}, "max_length must be a positive"),
+        ({}, {"packing": True, "packing_strategy": "wrapped"}, "packing_strategy must be 'bfd'"),
+        ({}, {"lr_scheduler_type": "cosin"}, "refused by trl"),
+    ],
+)
+def test_wrong_settings_are_named(lora, sft, words):
+    from r1distill.objectives.settings import check
+
+    with pytest.raises(RecipeError, match=words):
+        check(lora, sft)
+
+
+def test_settings_reach_trl_over_our_defaults(tmp_path):
+    config = sft_config({"learning_rate": 1e-3, "max_length": 100}, 7, tmp_path, validate=True)
+    assert (config.learning_rate, config.seed, config.num_train_epochs) == (1e-3, 7, 3)
+    assert config.max_length is None  # dropping over-long rows is ours; trl must not cut
+    assert max_length({"max_length": 100}) == 100
+    assert config.per_device_train_batch_size * config.gradient_accumulation_steps == 8
+    own = sft_config({"per_device_train_batch_size": 16}, 7, tmp_path, validate=False)
+    assert (own.per_device_train_batch_size, own.gradient_accumulation_steps) == (16, 1)
+    assert (config.report_to, config.dataloader_drop_last) == ([], False)
