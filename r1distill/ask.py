@@ -7,21 +7,20 @@ asking again can't help; Ctrl-C stops asking and lets the answers under way arri
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from contextlib import AsyncExitStack
 from typing import Any
 
 from r1distill.errors import StopRunError
+from r1distill.exchange import failure_of, no_answer_error, request_body, stop_error, trace_of
+from r1distill.interrupt import interruptible
 from r1distill.ledger import Ledger
 from r1distill.owed import Wanted
 from r1distill.recipe import HarvestSection, PriceSection
-from r1distill.records import Failure, Message, Trace, split_ceiling, trace_id_of
+from r1distill.records import Trace
 from r1distill.show import Progress, Show
+from r1distill.tally import Tally
 from r1distill.teachers.client import ChatClient, Endpoint
 from r1distill.teachers.money import cost_usd
 from r1distill.teachers.replies import Action, Refusal, Reply
@@ -29,38 +28,8 @@ from r1distill.teachers.retry import Sleep, policy
 
 TICK_S = 0.5
 """Seconds between two looks at the clock: progress and the ledger's fsync."""
-
-
-@dataclass
-class Tally:
-    """What an asking run did."""
-
-    asked: int = 0
-    traces: int = 0
-    truncated: int = 0
-    failed_final: int = 0
-    failed_open: int = 0
-    """Given up for now; the next run asks again."""
-    interrupted: bool = False
-    attempts: int = 0
-    retries: Counter[str] = field(default_factory=Counter)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-    cost_unknown: int = 0
-    """Traces whose cost nobody knows."""
-    without_reasoning: int = 0
-    elapsed_s: float = 0.0
-
-    def add(self, trace: Trace) -> None:
-        """Count a trace."""
-        self.traces += 1
-        self.truncated += trace.finish == "length"
-        self.prompt_tokens += trace.usage.prompt_tokens or 0
-        self.completion_tokens += trace.usage.completion_tokens or 0
-        self.cost_usd += trace.cost_usd or 0.0
-        self.cost_unknown += trace.cost_usd is None
-        self.without_reasoning += not trace.reasoning
+SILENT_S, SILENT_ITEMS = 300.0, 20
+"""The run stops when so many requests in a row were given up and the last answer is so many seconds ago."""
 
 
 class Asker:
@@ -83,6 +52,11 @@ class Asker:
         self.show, self.on_trace, self.sleep = show or Show(0), on_trace, sleep
         self.tally = Tally()
         self._clients: dict[str, ChatClient] = {}
+        self._useful: set[str] = set()
+        """Teachers that gave a usable answer in this run."""
+        self._given_up = 0
+        """Requests given up since the last answer."""
+        self._answered_at = time.monotonic()
         self._stop: StopRunError | None = None
         self._stopped = asyncio.Event()
         self._in_flight = 0
@@ -99,25 +73,33 @@ class Asker:
         return self.tally
 
     async def _run(self, wanted: list[Wanted], title: str) -> None:
-        queue = iter(wanted)
-        async with _opened(self._client(name) for name in self.endpoints) as clients:
-            self._clients = dict(zip(self.endpoints, clients, strict=True))
+        async with AsyncExitStack() as stack:
+            for name in self.endpoints:
+                self._clients[name] = await stack.enter_async_context(self._client(name))
             with self.show.progress(title, len(wanted)) as progress:
-                workers = [
-                    asyncio.create_task(self._worker(queue))
-                    for _ in range(min(self.limits.max_in_flight, len(wanted)))
-                ]
-                ticker = asyncio.create_task(self._tick(progress))
-                with self._interruptible(workers):
-                    try:
-                        await asyncio.gather(*workers)
-                    except asyncio.CancelledError:
-                        self.tally.interrupted = True
-                    finally:
-                        for task in [*workers, ticker]:
-                            task.cancel()
-                        await asyncio.gather(*workers, ticker, return_exceptions=True)
-                progress.update(self._done(), self._detail(progress))
+                await self._work(iter(wanted), min(self.limits.max_in_flight, len(wanted)), progress)
+                self._update(progress)
+
+    async def _work(self, queue: Iterator[Wanted], count: int, progress: Progress) -> None:
+        """Run `count` workers until the queue is empty or the run stops. Raises what a worker or the ticker raises."""
+        workers = [asyncio.create_task(self._worker(queue)) for _ in range(count)]
+        ticker = asyncio.create_task(self._tick(progress))
+        ended = asyncio.create_task(_all_or_first_error(workers))
+
+        def drop() -> None:
+            for worker in workers:
+                worker.cancel()
+
+        with interruptible(self._interrupt, drop):
+            try:
+                await asyncio.wait([ended, ticker], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                drop()
+                ticker.cancel()
+                results = await asyncio.gather(*workers, ticker, ended, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
 
     def _client(self, name: str) -> ChatClient:
         limits = self.limits
@@ -169,15 +151,22 @@ class Asker:
 
     async def _pause(self, seconds: float) -> None:
         """Wait between two attempts, but no longer than until the run is told to stop."""
-        waits = [asyncio.ensure_future(self.sleep(seconds)), asyncio.ensure_future(self._stopped.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        waits: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(self.sleep(seconds)),
+            asyncio.ensure_future(self._stopped.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def _record(self, item: Wanted, reply: Reply, attempts: int, latency_s: float) -> None:
         trace = trace_of(item, reply, self._cost(item.teacher, reply), attempts, latency_s)
         self.ledger.append(trace)
         self.tally.add(trace)
+        self._useful.add(item.teacher)
+        self._given_up, self._answered_at = 0, time.monotonic()
         if self.on_trace is not None:
             self.on_trace(trace)
 
@@ -189,138 +178,47 @@ class Asker:
         )
 
     def _record_failure(self, item: Wanted, refused: Refusal, attempts: int) -> None:
+        if refused.error_class == "refused_request" and item.teacher in self._useful:
+            # The same settings were answered before, so it is this problem that the teacher does not take.
+            refused.action, refused.error_class = Action.FINAL, "invalid_item"
         final = refused.action is Action.FINAL
-        never_reached = refused.error_class == "unreachable" and not self._clients[item.teacher].answered
-        self.failures.append(
-            Failure(
-                slot=item.slot,
-                prompt_id=item.prompt_id,
-                sample=item.sample,
-                teacher=item.teacher,
-                error_class=refused.error_class,
-                http_status=refused.status,
-                attempts=attempts,
-                final=final,
-                message=refused.message,
-                created=now(),
-            )  # fmt: skip
-        )
+        self.failures.append(failure_of(item, refused, attempts))
         self.tally.failed_final += final
         self.tally.failed_open += not final
-        if refused.action is Action.STOP or never_reached:
-            self._stopped.set()
-            self._stop = self._stop or self._stop_error(item.teacher, refused)
+        if not final and not self._stopped.is_set():
+            self._given_up += 1
+            self._stop = self._reason_to_stop(item.teacher, refused)
+            if self._stop is not None:
+                self._stopped.set()
 
-    def _stop_error(self, teacher: str, refused: Refusal) -> StopRunError:
-        base_url, status = (
-            self.endpoints[teacher].base_url,
-            f" (HTTP {refused.status})" if refused.status else "",
-        )
-        if refused.error_class == "unreachable":
-            what = f"can't be reached at {base_url}: {refused.message}; check base_url and the network"
-        else:
-            what = f"refuses to answer{status}, {refused.error_class}: {refused.message}; {ADVICE.get(refused.error_class, '')}"
-        return StopRunError(
-            f"Teacher {teacher} {what.rstrip('; ')}. Everything received so far is kept; run again to go on."
-        )
+    def _reason_to_stop(self, teacher: str, refused: Refusal) -> StopRunError | None:
+        never_reached = refused.error_class == "unreachable" and not self._clients[teacher].answered
+        if refused.action is Action.STOP or never_reached:
+            return stop_error(teacher, self.endpoints[teacher].base_url, refused)
+        silent_s = time.monotonic() - self._answered_at
+        if self._given_up >= SILENT_ITEMS and silent_s >= SILENT_S:
+            return no_answer_error(teacher, silent_s, refused)
+        return None
 
     async def _tick(self, progress: Progress) -> None:
         while True:
-            progress.update(self._done(), self._detail(progress))
+            self._update(progress)
             self.ledger.sync()
             self.failures.sync()
             await asyncio.sleep(TICK_S)
 
-    def _done(self) -> int:
-        return self.tally.traces + self.tally.failed_final + self.tally.failed_open
+    def _update(self, progress: Progress) -> None:
+        spent_s = time.monotonic() - progress.started
+        progress.update(self.tally.done, self.tally.detail(spent_s, self._in_flight))
 
-    def _detail(self, progress: Progress) -> str:
-        t = self.tally
-        spent_s = max(1e-9, time.monotonic() - progress.started)
-        parts = [
-            f"{t.traces / spent_s:.1f}/s",
-            f"{t.completion_tokens:,} tokens ({t.completion_tokens / spent_s:.0f}/s)",
-        ]
-        parts += [f"{self._in_flight} in flight"] if self._in_flight else []
-        parts += [f"{t.failed_final + t.failed_open} failed"] if t.failed_final + t.failed_open else []
-        parts += [f"{t.retries.total()} retries"] if t.retries.total() else []
-        parts += [f"${t.cost_usd:.4f}"] if t.cost_usd else []
-        return ", ".join(parts)
-
-    @contextmanager
-    def _interruptible(self, workers: list[asyncio.Task[None]]) -> Iterator[None]:
-        """First Ctrl-C: ask nothing new, let what is under way arrive. Second: drop it."""
-
-        def on_signal() -> None:
-            if self.tally.interrupted:
-                for worker in workers:
-                    worker.cancel()
-                return
-            self.tally.interrupted = True
-            self._stopped.set()
-            self.show.note(
-                f"\nStopping: waiting for {self._in_flight} answers under way (Ctrl-C again drops them).", 0
-            )
-
-        loop = asyncio.get_running_loop()
-        try:
-            loop.add_signal_handler(signal.SIGINT, on_signal)
-        except (NotImplementedError, RuntimeError, ValueError):  # not the main thread, or no such thing here
-            yield
-            return
-        try:
-            yield
-        finally:
-            loop.remove_signal_handler(signal.SIGINT)
+    def _interrupt(self) -> None:
+        self.tally.interrupted = True
+        self._stopped.set()
+        self.show.note(
+            f"\nStopping: waiting for {self._in_flight} answers under way (Ctrl-C again drops them).", 0
+        )
 
 
-ADVICE = {
-    "key": "check the key and its rights",
-    "money": "top up the account",
-    "quota": "raise the quota or top up the account",
-    "not_found": "check model and base_url",
-    "refused_request": "change what the recipe sends (sampling, extra_body)",
-    "redirect": "use the address that it redirects to",
-}
-
-
-class _opened:
-    """Open several clients, close them all."""
-
-    def __init__(self, clients: Iterator[ChatClient]) -> None:
-        self.clients = list(clients)
-
-    async def __aenter__(self) -> list[ChatClient]:
-        return [await client.__aenter__() for client in self.clients]
-
-    async def __aexit__(self, *error: Any) -> None:
-        for client in self.clients:
-            await client.__aexit__(None, None, None)
-
-
-def request_body(item: Wanted) -> dict[str, Any]:
-    """The JSON of one request, without the model; a seed becomes seed + sample number, so that samples differ."""
-    body: dict[str, Any] = {
-        "messages": [{"role": m.role, "content": m.content} for m in item.messages],
-        **item.sampling,
-    }
-    if isinstance(body.get("seed"), int):
-        body["seed"] += item.sample
-    return body
-
-
-def trace_of(item: Wanted, reply: Reply, cost: float | None, attempts: int, latency_s: float) -> Trace:
-    """The trace of a reply."""
-    rest, ceiling = split_ceiling(item.sampling)
-    return Trace(
-        id=trace_id_of(item.slot, ceiling), slot=item.slot, prompt_id=item.prompt_id, sample=item.sample,
-        teacher=item.teacher, model=item.model, messages=[Message(m.role, m.content) for m in item.messages],
-        reasoning=reply.split.reasoning, answer=reply.split.answer, finish=reply.finish, sampling=rest, max_tokens=ceiling,
-        usage=reply.usage, cost_usd=cost, latency_s=round(latency_s, 3), attempts=attempts, model_answered=reply.model,
-        reasoning_source=reply.split.source, created=now(),
-    )  # fmt: skip
-
-
-def now() -> str:
-    """The UTC time as RFC 3339, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+async def _all_or_first_error(tasks: list[asyncio.Task[None]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)

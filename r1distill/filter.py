@@ -21,7 +21,7 @@ from r1distill.funnel import FilterSummary, nothing_kept_sentence, print_summary
 from r1distill.index import Index, TraceRef
 from r1distill.ledger import write_atomic
 from r1distill.measure import Judged, Place, Source
-from r1distill.outputs import make_example
+from r1distill.outputs import FILES, make_example
 from r1distill.owed import harvest_wanted
 from r1distill.prompts import load_problems, student_template
 from r1distill.recipe import FilterSection, Recipe
@@ -179,6 +179,7 @@ def filter_files(
     section = recipe.filter if recipe else FilterSection()
     checks = build_checks(section.checks or FILE_CHECKS, recipe.folder if recipe else None)
     template = student_template(recipe) if recipe and (recipe.prompts or recipe.student) else None
+    _refuse_own_outputs(files, to)
     traces = TraceFiles(files, recipe.prompts.answer_kind if recipe and recipe.prompts else "math")
     sources = traces.fingerprints()
     settings = settings_of(checks, section.select, {"template": template.source if template else None})
@@ -192,7 +193,9 @@ def filter_files(
         messages = template.messages(prompt) if template else traces.asked[row.order]
         return make_example(traces.trace_of(line), row.trace_id, messages)
 
-    material = Material(to, stage, 0, 0, traces.sources, lambda p: read_places(files, p), example, {})
+    material = Material(
+        to, stage, traces.lines, 0, traces.sources, lambda p: read_places(files, p), example, {}
+    )
     with open_index(to, dry_run) as index:
         summary = sift(material, checks, section.select, index, section.workers, dry_run, show)
     summary = msgspec.structs.replace(
@@ -208,6 +211,15 @@ def filter_files(
         write_atomic(to / "sources.json", json.dumps(sources, indent=2, ensure_ascii=False).encode() + b"\n")
         write_atomic(to / "summary.json", msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
     return _told(summary, show)
+
+
+def _refuse_own_outputs(files: list[Path], to: Path) -> None:
+    """Raises InputError when an output would replace a file that it is made from."""
+    for path in files:
+        if path.resolve().parent == to.resolve() and path.name in {f"{name}.jsonl" for name in FILES}:
+            raise InputError(
+                f"{path} would be overwritten by its own result: choose another folder than {to}."
+            )
 
 
 def _up_to_date(run: Run, done: dict[str, Any], dry_run: bool, show: Show) -> FilterSummary:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from r1distill.ask import Asker, Tally
+from r1distill.ask import Asker
 from r1distill.errors import UsageError
 from r1distill.ledger import Ledger
 from r1distill.owed import Wanted, harvest_wanted, owed
@@ -21,7 +22,8 @@ from r1distill.recipe import Recipe
 from r1distill.records import Prompt, Trace
 from r1distill.run import Run
 from r1distill.show import Show, dollars, duration
-from r1distill.teachers.endpoints import open_endpoint
+from r1distill.tally import Tally
+from r1distill.teachers.endpoints import open_endpoint, plain_http
 
 
 class HarvestSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,44 +67,53 @@ def harvest(
     show = show or Show(0)
     prompts, warnings = load_problems(recipe)
     wanted = [item for item in harvest_wanted(recipe, prompts) if in_shard(item, shard)]
-    with run.index() as index:
-        index.catch_up("traces", run.ledger_folder("traces"))
-        left, had = owed(wanted, index, "traces", retry_failed)
-        warnings += [f"{place}: an unreadable row was passed over." for place in index.unreadable]
+    warnings += [text for name, section in recipe.teacher.items() if (text := plain_http(name, section))]
+    left, had, unreadable = _owed(run, wanted, retry_failed)
     before = HarvestSummary(
-        prompts=len(prompts),
-        wanted=had + len(left),
-        had=had,
-        still_owed=len(left),
-        warnings=warnings,
-        dry_run=dry_run,
-    )
-    todo = left if limit is None else left[:limit]
-    if dry_run or not todo:
-        if not dry_run:
-            _save(recipe, run, prompts)
-            run.update_manifest("harvest", msgspec.to_builtins(before))
+        prompts=len(prompts), wanted=had + len(left), had=had, still_owed=len(left),
+        warnings=[*warnings, *unreadable], dry_run=dry_run,
+    )  # fmt: skip
+    if dry_run:
         return before
-    tally = _ask(recipe, run, prompts, todo, shard, show, on_trace, warnings)
+    if not left or limit == 0:
+        _save(recipe, run, prompts)
+        run.update_manifest("harvest", msgspec.to_builtins(before))
+        return before
+    with ExitStack() as stack:
+        ledgers = [stack.enter_context(Ledger(path)) for path in _files(run, shard)]
+        # Only now, with the writer lock, is it sure that nobody else is getting the same answers.
+        left, had, unreadable = _owed(run, wanted, retry_failed)
+        warnings += unreadable + [
+            f"{x.path}: a torn last row ({x.torn_bytes} bytes) was cut off." for x in ledgers if x.torn_bytes
+        ]
+        before = msgspec.structs.replace(before, had=had, still_owed=len(left), warnings=warnings)
+        _save(recipe, run, prompts)
+        tally = _ask(recipe, run, left[:limit], ledgers, show, on_trace)
     summary = summarise(before, tally, len(left), warnings)
     run.update_manifest("harvest", msgspec.to_builtins(summary))
     return summary
 
 
+def _owed(run: Run, wanted: list[Wanted], retry_failed: bool) -> tuple[list[Wanted], int, list[str]]:
+    """(what is owed by the ledgers as they are now, how many are settled, a warning per unreadable row)."""
+    with run.index() as index:
+        index.catch_up("traces", run.ledger_folder("traces"))
+        left, had = owed(wanted, index, "traces", retry_failed)
+        return left, had, [f"{place}: an unreadable row was passed over." for place in index.unreadable]
+
+
+def _files(run: Run, shard: tuple[int, int]) -> tuple[Path, Path]:
+    """The ledgers of a shard: its traces and its failures."""
+    name = f"part-{shard[0]}-of-{shard[1]}.jsonl"
+    return run.ledger_folder("traces") / name, run.failures_file("traces", shard)
+
+
 def _ask(
-    recipe: Recipe, run: Run, prompts: list[Prompt], todo: list[Wanted], shard: tuple[int, int], show: Show,
-    on_trace: Callable[[Trace], None] | None, warnings: list[str],
+    recipe: Recipe, run: Run, todo: list[Wanted], ledgers: list[Ledger], show: Show,
+    on_trace: Callable[[Trace], None] | None,
 ) -> Tally:  # fmt: skip
-    folder = run.ledger_folder("traces")
+    ledger, failures = ledgers
     with ExitStack() as stack:
-        ledger = stack.enter_context(Ledger(folder / f"part-{shard[0]}-of-{shard[1]}.jsonl"))
-        failures = stack.enter_context(Ledger(run.failures_file("traces", shard)))
-        warnings += [
-            f"{x.path}: a torn last row ({x.torn_bytes} bytes) was cut off."
-            for x in (ledger, failures)
-            if x.torn_bytes
-        ]
-        _save(recipe, run, prompts)
         names = sorted({item.teacher for item in todo})
         endpoints = {
             name: stack.enter_context(

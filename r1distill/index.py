@@ -1,32 +1,44 @@
 """index.sqlite: where each answer stands in the ledgers, and what checks have measured. A cache, never the truth.
 
 It may be deleted at any time: `catch_up` reads whatever the ledgers hold beyond what it knows. Rows of a ledger
-file that shrank or was replaced are dropped and read again. Measurements are found by a key that names all they
+file that shrank or was replaced are dropped and read again. Several processes may use it at the same time.
+Measurements are found by a key that names all they
 depend on, so an outdated one is never found, only forgotten.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import msgspec
 
+from r1distill.errors import StorageError
 from r1distill.ledger import read_lines, storage_errors
-from r1distill.records import Finish, Measurement, Usage
+from r1distill.records import Finish, Measurement, Trace
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Changed whenever the tables change: an index of another version is thrown away and made anew."""
 TABLES = """
-CREATE TABLE IF NOT EXISTS files (ledger TEXT, name TEXT, bytes_read INTEGER, head TEXT, PRIMARY KEY (ledger, name));
+CREATE TABLE IF NOT EXISTS files (ledger TEXT, name TEXT, bytes_read INTEGER, mark TEXT, PRIMARY KEY (ledger, name));
 CREATE TABLE IF NOT EXISTS traces (ledger TEXT, slot TEXT, id TEXT, name TEXT, offset INTEGER, length INTEGER,
-  finish TEXT, max_tokens INTEGER, teacher TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL);
+  finish TEXT, max_tokens INTEGER, teacher TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL,
+  created TEXT);
 CREATE INDEX IF NOT EXISTS traces_by_slot ON traces (ledger, slot);
 CREATE TABLE IF NOT EXISTS failures (ledger TEXT, slot TEXT, error_class TEXT, final INTEGER, name TEXT, teacher TEXT);
+CREATE TABLE IF NOT EXISTS unreadable (ledger TEXT, name TEXT, place TEXT);
 CREATE TABLE IF NOT EXISTS measurements (key TEXT PRIMARY KEY, trace_id TEXT, check_name TEXT, value BLOB) WITHOUT ROWID;
 """
+LOCK_TIMEOUT_S = 60.0
+"""Seconds to wait for another process that writes the index."""
+MARK_BYTES = 64
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+Add = Callable[[str, str, Path, int], int]
+"""(ledger, file name, path, first byte) -> the byte behind the last row read."""
 
 
 class TraceRef(NamedTuple):
@@ -42,16 +54,6 @@ class TraceRef(NamedTuple):
     max_tokens: int | None
 
 
-class _TraceRow(msgspec.Struct):
-    slot: str
-    id: str
-    finish: str = "unknown"
-    max_tokens: int | None = None
-    teacher: str = ""
-    usage: Usage = Usage()
-    cost_usd: float | None = None
-
-
 class _FailureRow(msgspec.Struct):
     slot: str
     error_class: str
@@ -65,30 +67,70 @@ class Index:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.unreadable: list[str] = []
-        """Ledger rows that could not be decoded, as FILE: byte OFFSET."""
+        """Rows of the ledgers caught up with that could not be decoded, as FILE: byte OFFSET."""
 
     def __enter__(self) -> Index:
+        """Open it, made anew when it is broken or of another layout. Raises StorageError."""
         try:
             self._open()
+        except sqlite3.OperationalError as error:  # locked, read-only, no space: not the file's fault
+            raise self._unusable(error) from None
         except sqlite3.DatabaseError:
             self._discard()
             self._open()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.db.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise self._unusable(error) from None
+        if isinstance(error, sqlite3.DatabaseError):
+            self._discard()
+            raise StorageError(
+                f"{self.path} was broken ({error}) and has been removed: it is only a cache. Run the same command again."
+            ) from None
+
+    def _unusable(self, error: sqlite3.OperationalError) -> StorageError:
+        return StorageError(
+            f"{self.path} can't be used: {error}. It is only a cache: remove it if it does not get better by itself."
+        )
 
     def _open(self) -> None:
-        with storage_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-        self.db.execute("PRAGMA journal_mode=WAL")
+        # No folder, no ledger: nothing to remember, so that looking at a run that does not exist writes nothing.
+        place = self.path if self.path.parent.is_dir() else ":memory:"
+        self.db = sqlite3.connect(place, timeout=LOCK_TIMEOUT_S, isolation_level=None)
+        self._wal()
         self.db.execute("PRAGMA synchronous=OFF")  # a cache: rebuilt when lost
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, LAYOUT_VERSION):
+        if version == LAYOUT_VERSION:
+            return
+        if version:
             raise sqlite3.DatabaseError("made by another version")
-        self.db.executescript(TABLES)
-        self.db.execute(f"PRAGMA user_version={LAYOUT_VERSION}")
+        with self._writing():
+            for statement in TABLES.split(";"):
+                self.db.execute(statement)
+            self.db.execute(f"PRAGMA user_version={LAYOUT_VERSION}")
+
+    def _wal(self) -> None:
+        """Write-ahead logging, so that readers and a writer do not wait for each other.
+
+        Switching to it fails at once when another process has the file open just then; that one will switch.
+        """
+        with suppress(sqlite3.OperationalError):
+            self.db.execute("PRAGMA journal_mode=WAL")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction that holds the write lock from its start: what is read inside can't change meanwhile."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
 
     def _discard(self) -> None:
         if hasattr(self, "db"):
@@ -105,47 +147,56 @@ class Index:
             self._read_file(ledger, name, path, self._add_traces)
         for name, path in failures.items():
             self._read_file(ledger, name, path, self._add_failures)
+        places = self.db.execute("SELECT place FROM unreadable WHERE ledger=? ORDER BY rowid", (ledger,))
+        self.unreadable += [place for (place,) in places if place not in self.unreadable]
 
     def _forget(self, ledger: str, keep: set[str]) -> None:
         for (name,) in self.db.execute("SELECT name FROM files WHERE ledger=?", (ledger,)).fetchall():
             if name not in keep:
-                self._drop(ledger, name)
+                with self._writing():
+                    self._drop(ledger, name)
 
     def _drop(self, ledger: str, name: str) -> None:
-        for table in ("files", "traces", "failures"):
+        for table in ("files", "traces", "failures", "unreadable"):
             self.db.execute(f"DELETE FROM {table} WHERE ledger=? AND name=?", (ledger, name))
 
-    def _read_file(self, ledger: str, name: str, path: Path, add: Any) -> None:
-        head = path.open("rb").read(64).hex()
-        row = self.db.execute(
-            "SELECT bytes_read, head FROM files WHERE ledger=? AND name=?", (ledger, name)
-        ).fetchone()
-        known = row[0] if row else 0
-        if row and (path.stat().st_size < known or not head.startswith(row[1])):
-            self._drop(ledger, name)
-            known = 0
-        if path.stat().st_size == known:
+    def _read_file(self, ledger: str, name: str, path: Path, add: Add) -> None:
+        if self._is_known(ledger, name, path):
             return
-        self.db.execute("BEGIN IMMEDIATE")
-        end = add(ledger, name, path, known)
-        self.db.execute(
-            "INSERT OR REPLACE INTO files VALUES (?,?,?,?)", (ledger, name, end, head if end >= 64 else "")
-        )
-        self.db.execute("COMMIT")
+        with self._writing():
+            known, mark = self._known(ledger, name)
+            if known and (path.stat().st_size < known or _mark(path, known) != mark):
+                self._drop(ledger, name)
+                known = 0
+            end = add(ledger, name, path, known)
+            self.db.execute(
+                "INSERT OR REPLACE INTO files VALUES (?,?,?,?)", (ledger, name, end, _mark(path, end))
+            )
+
+    def _known(self, ledger: str, name: str) -> tuple[int, str]:
+        """(bytes read so far, what marked them)."""
+        query = "SELECT bytes_read, mark FROM files WHERE ledger=? AND name=?"
+        row = self.db.execute(query, (ledger, name)).fetchone()
+        return (row[0], row[1]) if row else (0, "")
+
+    def _is_known(self, ledger: str, name: str, path: Path) -> bool:
+        """True when the file holds nothing beyond what was read (an unchanged index is not written to)."""
+        known, mark = self._known(ledger, name)
+        return path.stat().st_size == known and _mark(path, known) == mark
 
     def _add_traces(self, ledger: str, name: str, path: Path, start: int) -> int:
-        decoder, end, rows = msgspec.json.Decoder(_TraceRow), start, []
+        decoder, end, rows = msgspec.json.Decoder(Trace), start, []
         for offset, line in read_lines(path, start):
             end = offset + len(line) + 1
             try:
                 t = decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                self.unreadable.append(f"{path}: byte {offset}")
+            except UNREADABLE:
+                self._note_unreadable(ledger, name, f"{path}: byte {offset}")
                 continue
             u = t.usage
-            rows.append((ledger, t.slot, t.id, name, offset, len(line), t.finish, t.max_tokens, t.teacher,
-                         u.prompt_tokens, u.completion_tokens, t.cost_usd))  # fmt: skip
-        self.db.executemany("INSERT INTO traces VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+            rows.append((ledger, t.slot, t.id, name, offset, len(line), t.finish, _int64(t.max_tokens), t.teacher,
+                         _int64(u.prompt_tokens), _int64(u.completion_tokens), t.cost_usd, t.created))  # fmt: skip
+        self.db.executemany(f"INSERT INTO traces VALUES ({','.join('?' * 13)})", rows)
         return end
 
     def _add_failures(self, ledger: str, name: str, path: Path, start: int) -> int:
@@ -154,17 +205,25 @@ class Index:
             end = offset + len(line) + 1
             try:
                 f = decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                self.unreadable.append(f"{path}: byte {offset}")
+            except UNREADABLE:
+                self._note_unreadable(ledger, name, f"{path}: byte {offset}")
                 continue
             rows.append((ledger, f.slot, f.error_class, int(f.final), name, f.teacher))
         self.db.executemany("INSERT INTO failures VALUES (?,?,?,?,?,?)", rows)
         return end
 
+    def _note_unreadable(self, ledger: str, name: str, place: str) -> None:
+        self.db.execute("INSERT INTO unreadable VALUES (?,?,?)", (ledger, name, place))
+
     def newest(self, ledger: str) -> dict[str, TraceRef]:
-        """The newest trace of every slot of a ledger, by slot."""
+        """The newest trace of every slot of a ledger, by slot.
+
+        Newest is the one asked with the highest ceiling (a slot is asked again with a higher one only; none at all is
+        the highest), then the last one by its time: so the order in which files were read does not matter.
+        """
         rows = self.db.execute(
-            "SELECT slot, id, name, offset, length, finish, max_tokens FROM traces WHERE ledger=? ORDER BY rowid",
+            """SELECT slot, id, name, offset, length, finish, max_tokens FROM traces WHERE ledger=?
+            ORDER BY max_tokens IS NULL, max_tokens, created, name, offset""",
             (ledger,),
         )
         return {row[0]: TraceRef(*row) for row in rows}
@@ -202,9 +261,21 @@ class Index:
     def store(self, measurements: Iterable[Measurement]) -> None:
         """Keep measurements; one that is known already is replaced."""
         rows = [(m.key, m.trace_id, m.check, msgspec.json.encode(m.value)) for m in measurements]
-        self.db.execute("BEGIN IMMEDIATE")
-        self.db.executemany("INSERT OR REPLACE INTO measurements VALUES (?,?,?,?)", rows)
-        self.db.execute("COMMIT")
+        with self._writing():
+            self.db.executemany("INSERT OR REPLACE INTO measurements VALUES (?,?,?,?)", rows)
+
+
+def _mark(path: Path, end: int) -> str:
+    """The first and the last bytes of what was read: another file in its place looks different there."""
+    with path.open("rb") as file:
+        head = file.read(min(MARK_BYTES, end))
+        file.seek(max(0, end - MARK_BYTES))
+        return (head + file.read(min(MARK_BYTES, end))).hex()
+
+
+def _int64(number: int | None) -> int | None:
+    """What SQLite can hold; None for a number beyond it, which no teacher ever counted."""
+    return number if number is not None and abs(number) < 1 << 63 else None
 
 
 def _chunks(items: Iterable[str], size: int) -> Iterator[list[str]]:

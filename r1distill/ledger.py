@@ -1,7 +1,7 @@
 """An append-only JSONL file with one writer: what is paid for goes here first.
 
 Promises: a line is in the file before `append` returns; a torn last line (kill, power loss) is cut off when the
-file is opened for writing, and counted; what was appended more than a second ago is fsynced, as long as somebody
+file is opened for writing, and counted, unless only its newline is missing; what was appended more than a second ago is fsynced, as long as somebody
 calls `sync` at least that often (ask.py does). Readers stop at the last newline, so that they may run beside.
 """
 
@@ -48,20 +48,27 @@ class Ledger:
                 raise LockedError(
                     f"Another process is writing {self.path}; wait for it or stop it, then run again."
                 ) from None
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            self._repair()
+            try:
+                self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+                self._repair()
+            except OSError:
+                self._close()
+                raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._file >= 0:
-                self.sync(force=True)
-                os.close(self._file)
+            self.sync(force=True)
         finally:
-            self._file = -1
-            self._lock.release()
+            self._close()
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+        self._lock.release()
 
     def append(self, record: msgspec.Struct | dict[str, Any]) -> tuple[int, int]:
         """Write one row; returns (offset, length) in bytes. Raises StorageError and leaves no half row."""
@@ -89,8 +96,13 @@ class Ledger:
     def _repair(self) -> None:
         size = os.fstat(self._file).st_size
         self._end = last_newline(self.path, size)
-        self.torn_bytes = size - self._end
-        if self.torn_bytes:
+        if self._end == size:
+            return
+        if _is_row(os.pread(self._file, size - self._end, self._end)):
+            _write_all(self._file, b"\n")
+            self._end = size + 1
+        else:
+            self.torn_bytes = size - self._end
             os.ftruncate(self._file, self._end)
 
 
@@ -107,12 +119,19 @@ class storage_errors:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, OSError) and not isinstance(error, Timeout):
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             what = "there is no space left" if full else (error.strerror or str(error))
-            todo = "free some space" if full else "make it writable"
+            todo = "free some space" if full else "make that possible"
             raise StorageError(
                 f"{self.path} can't be written: {what}; {todo} and run the same command again, all rows written so far are kept."
             ) from None
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(line), dict)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _write_all(file: int, data: bytes) -> None:
@@ -161,8 +180,12 @@ def write_atomic(path: Path, data: bytes) -> None:
     part = path.with_name(path.name + f".{os.getpid()}.part")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise

@@ -26,6 +26,7 @@ REASONING = ("reasoning", "reasoning_content", "thinking", "thought")
 REFERENCE = ("reference", "ground_truth", "expected_answer", "gold_answer")
 OWN = {"id", "slot", "prompt_id", "messages", "reasoning", "answer", "finish"}
 """Fields that only our own traces have all of."""
+CHUNK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20
 """A longer line is no trace."""
 
@@ -35,6 +36,8 @@ class TraceFiles:
 
     def __init__(self, files: list[Path], answer_kind: AnswerKind) -> None:
         self.files, self.answer_kind = files, answer_kind
+        self.lines = 0
+        """Lines of all files, once `fingerprints` has read them."""
         self.prompts: list[Prompt] = []
         self.asked: list[list[Message]] = []
         """For each problem the messages that a student is asked with when no template says otherwise."""
@@ -49,9 +52,13 @@ class TraceFiles:
         found = []
         for path in self.files:
             try:
+                sha256, size = hashlib.sha256(), 0
                 with path.open("rb") as file:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                found.append({"path": str(path.resolve()), "bytes": path.stat().st_size, "sha256": sha256})
+                    while chunk := file.read(CHUNK_BYTES):
+                        sha256.update(chunk)
+                        size += len(chunk)
+                        self.lines += chunk.count(b"\n")
+                found.append({"path": str(path.resolve()), "bytes": size, "sha256": sha256.hexdigest()})
             except OSError as error:
                 raise InputError(f"{path} can't be read: {error.strerror or error}.") from None
         return found

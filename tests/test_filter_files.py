@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from r1distill.errors import InputError, NothingKeptError
 from r1distill.filter import filter_files
 from r1distill.recipe import parse_recipe
 from r1distill.records import prompt_id_of
 from r1distill.show import Show
+from r1distill.tracefiles import TraceFiles
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -163,3 +167,30 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     summary = filter_files([source], tmp_path / "out", dry_run=True)
     assert (summary.traces, summary.measured) == (7, 35)
     assert [path.name for path in tmp_path.iterdir()] == ["t.jsonl"]
+
+
+def test_own_outputs_are_not_overwritten(tmp_path: Path) -> None:
+    source = write(tmp_path / "kept.jsonl", ROWS)
+    with pytest.raises(InputError, match="overwritten by its own result"):
+        filter_files([source], tmp_path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(
+    ["question", "prompt", "messages", "response", "completion", "reasoning", "answer", "reference", "finish", "usage", "id",
+     "slot", "prompt_id", "answer_kind", "conversations", "sample", "teacher", "model"]
+)  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.dictionaries(FIELDS, JSON, max_size=14), max_size=4))
+def test_no_row_breaks_the_reader(rows: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = write(Path(folder) / "t.jsonl", [*rows, ROWS[0]])
+        traces = TraceFiles([source], "math")
+        read_rows = list(traces.sources())
+        assert len(read_rows) + len(traces.skipped) == len(rows) + 1

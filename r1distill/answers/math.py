@@ -35,13 +35,17 @@ WORD = re.compile(r"\(?[A-Za-z][A-Za-z' -]*\)?")
 LIST_SPLIT = re.compile(r",| and | or |;")
 PRODUCT_LETTERS = 3
 """So many letters may be a product of variables: xy = yx."""
+SMALL_WORDS = frozenset(
+    ["no", "yes", "odd", "one", "two", "six", "ten", "red", "sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+)
+"""Answers that are words, however short."""
 PROSE = re.compile(
-    r"(?<![\\A-Za-z])(?!(?:sqrt|sinh|cosh|tanh|arcsin|arccos|arctan|frac|begin|array)(?![A-Za-z]))[A-Za-z]{4,}"
+    r"(?<![\\A-Za-z])(?!(?:[a-zA-Z]?matrix|cases|aligned?|sqrt|sinh|cosh|tanh|arcsin|arccos|arctan|frac|begin|array)(?![A-Za-z]))[A-Za-z]{4,}"
     r"|[A-Za-z]{2,} [A-Za-z]{2,}"
 )
 """Computer algebra reads words as products of letters, so that "no" would equal "on"."""
 TRAILING_UNIT = re.compile(
-    r"(?<=[\d})]) ?(?:(?:square|cubic|sq|cu)\.? )?[A-Za-z]{3,20}(?: ?\^ ?\{?[23]\}?)?$"
+    r"(?<=[\d})])(?: (?:(?:square|cubic|sq|cu)\.? )?[A-Za-z]{3,20}|[A-Za-z]{5,20})(?: ?\^ ?\{?[23]\}?)?$"
 )
 PLAIN_CHARS = re.compile(r"[\d\s.,$%+*/()^=-]+")
 
@@ -187,7 +191,7 @@ def _same_words(left: str, right: str) -> bool | None:
         return None
     if left.strip("() ").casefold() == right.strip("() ").casefold():
         return True
-    product = len(left) <= PRODUCT_LETTERS and len(right) <= PRODUCT_LETTERS
+    product = max(len(left), len(right)) <= PRODUCT_LETTERS and left.casefold() not in SMALL_WORDS
     return False if WORD.fullmatch(right) and not product else None
 
 

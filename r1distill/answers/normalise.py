@@ -40,6 +40,7 @@ DELIMITERS = (
     ("__", "__"),
 )
 ASSIGNMENT = re.compile(r"^ ?[A-Za-z](?:_\{?\w{1,3}\}?)? ?(?:\([a-z]\) ?)?=(?![=<>])")
+LOOSE_SPACE = re.compile(r"(?<!\d) | (?!\d)")
 MAX_PASSES = 8
 """Wrappers inside wrappers are taken off so many times, no more."""
 
@@ -106,8 +107,8 @@ def without_name(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """`text` without any white space, for comparing spellings."""
-    return "".join(text.split())
+    """`text` without white space, for comparing spellings; a space between digits stays (3 1/2 is not 31/2)."""
+    return LOOSE_SPACE.sub("", " ".join(text.split()))
 
 
 def folded(text: str) -> str:

@@ -25,6 +25,44 @@ NOT_UNITS = frozenset(
     ["sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "factorial", "choose", "mod", "and", "or", "to"]
 )
 """Words behind a number that make it an expression or several answers, not a number with a unit."""
+SHORT_UNITS = frozenset(
+    [
+        "cm",
+        "mm",
+        "km",
+        "dm",
+        "kg",
+        "mg",
+        "ml",
+        "ft",
+        "in",
+        "yd",
+        "mi",
+        "lb",
+        "lbs",
+        "oz",
+        "hr",
+        "hrs",
+        "min",
+        "mins",
+        "sec",
+        "ms",
+        "am",
+        "pm",
+        "mph",
+        "kph",
+        "usd",
+        "units",
+        "deg",
+        "rad",
+        "hz",
+        "kw",
+        "cc",
+        "sq",
+        "cu",
+    ]
+)
+"""Read as a unit even right behind the number; other short words there are products of variables (2xy)."""
 UNIT_LETTERS = "msglht"
 """Single letters that are read as a unit when a space parts them from the number; others are variables."""
 FLOAT_PLACES = 12
@@ -66,10 +104,13 @@ def unit_ok(unit: str) -> bool:
     text = unit.strip()
     if not text or text == "%":
         return True
-    words = re.findall(r"[A-Za-z]+", text.lower())
-    if any(word in NOT_UNITS or (len(word) == 1 and word not in UNIT_LETTERS) for word in words):
+    words = re.findall(r"[A-Za-z]+", text)
+    if any(word.lower() in NOT_UNITS or (len(word) == 1 and word not in UNIT_LETTERS) for word in words):
         return False
-    return len(text) > 1 or unit[0] == " "
+    first, spaced = words[0], unit[0] == " "
+    if len(first) == 1:
+        return spaced
+    return first.lower() in SHORT_UNITS or len(first) >= (3 if spaced else 5)
 
 
 def same_number(reference: Number, answer: Number) -> bool:

@@ -8,7 +8,7 @@ take from the environment for OpenAI (organisation, project, a further Authoriza
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -124,23 +124,28 @@ class ChatClient:
             await response.aclose()
 
     def _network(self, error: BaseException) -> Refusal:
-        """What went wrong underneath, by the innermost cause: the layers above call every lost connection a timeout."""
-        cause = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        chain = [error, error.__cause__, getattr(error.__cause__, "__cause__", None), cause]
-        no_connection = any(
-            isinstance(e, self._aiohttp.ClientConnectorError | self._aiohttp.ConnectionTimeoutError)
-            for e in chain
+        """The Refusal of a failed connection, by its inner causes: the layers above call every loss a timeout."""
+        causes = list(_causes(error))
+        told = next((c for c in causes if isinstance(c, self._aiohttp.ClientError)), causes[-1])
+        never_there = isinstance(
+            told, self._aiohttp.ClientConnectorError | self._aiohttp.ConnectionTimeoutError
         )
-        if no_connection and not self.answered:
+        if never_there and not self.answered:
             error_class = "unreachable"
-        elif isinstance(cause, TimeoutError) or isinstance(error, self._httpx.ReadTimeout):
-            error_class = "timeout"
         else:
-            error_class = "network"
-        return Refusal(Action.RETRY, error_class, f"{type(cause).__name__}: {cause}")
+            error_class = "timeout" if any(isinstance(c, TimeoutError) for c in causes) else "network"
+        return Refusal(Action.RETRY, error_class, f"{type(told).__name__}: {told}")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _body(error: Any) -> Any:
+    """What the server said: its decoded body or text, or where it redirects to."""
+    place = urlsplit(error.response.headers.get("location", ""))
+    if error.status_code // 100 == 3 and place.hostname:
+        return f"it redirects to {place.scheme}://{place.hostname}{place.path}"
     return error.body if error.body is not None else error.message

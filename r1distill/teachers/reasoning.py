@@ -21,13 +21,21 @@ def normalise(message: dict[str, Any]) -> Split:
     for field in FIELDS:
         value = message.get(field)
         if isinstance(value, str) and value.strip():
-            return Split(value.strip(), text.strip(), field)
+            return _beside(value.strip(), text, field)
     details = _details(message.get("reasoning_details"))
     if details:
-        return Split(details, text.strip(), "reasoning_details")
+        return _beside(details, text, "reasoning_details")
     if listed:
-        return Split(listed, text.strip(), "content_list")
+        return _beside(listed, text, "content_list")
     return split_thinking(text)
+
+
+def _beside(reasoning: str, text: str, source: str) -> Split:
+    """Reasoning from its own field; a think block in the text that repeats it, or is blank, is taken out of the answer."""
+    inline = split_thinking(text)
+    if inline.source.startswith("inline") and inline.reasoning in ("", reasoning):
+        return Split(reasoning, inline.answer, source)
+    return Split(reasoning, text.strip(), source)
 
 
 def _content(content: Any) -> tuple[str, str]:

@@ -8,6 +8,7 @@ and OpenRouter (https://openrouter.ai/docs/api-reference/errors), and what the o
 from __future__ import annotations
 
 import enum
+import json
 from typing import Any, NamedTuple
 
 import msgspec
@@ -67,6 +68,10 @@ CONTEXT_WORDS = (
     "longer than the model's context length", "exceeds the maximum number of tokens", "input tokens exceed",
     "exceed_context_size",
 )  # fmt: skip
+PARAMETER_WORDS = (
+    "unsupported_parameter", "unsupported_value", "unknown_parameter", "unsupported parameter", "unsupported value",
+    "unrecognized request argument", "extra inputs are not permitted", "extra_forbidden",
+)  # fmt: skip
 RULES = (
     Rule(
         "quota",
@@ -81,17 +86,23 @@ RULES = (
         ("content_filter", "content policy", "moderation", "data_inspection"),
     ),
     Rule("server", Action.RETRY, (400,), ("servicequotaexceeded",)),
+    Rule("refused_parameter", Action.STOP, (400, 422), PARAMETER_WORDS),
     Rule("refused_request", Action.STOP, (400, 405, 415, 501)),
     Rule("key", Action.STOP, (401, 403)),
+    Rule("overload", Action.RETRY, (402,), ("in_flight_budget_exhausted",)),
     Rule("money", Action.STOP, (402,)),
     Rule("not_found", Action.STOP, (404,)),
     Rule("timeout", Action.RETRY, (408, 504, 524)),
-    Rule("invalid_item", Action.FINAL, (422,)),
+    Rule("invalid_item", Action.FINAL, (413, 422)),
     Rule("rate", Action.RETRY, (429,)),
     Rule("overload", Action.RETRY, (409, 425, 498, 499, 502, 503, 529)),
+    Rule("server", Action.RETRY, (424,)),
     Rule("redirect", Action.STOP, (300, 301, 302, 303, 307, 308)),
 )
 TRANSIENT_FINISH = frozenset({"error", "abort", "insufficient_system_resource"})
+CODES = {"rate_limit_exceeded": 429, "invalid_api_key": 401, "model_not_found": 404, "context_length_exceeded": 400}
+"""What error codes without a status stand for."""
+MOST_TOKENS = 1 << 40
 FINISHES: dict[str, Finish] = {
     "stop": "stop", "eos": "stop", "end_turn": "stop", "stop_sequence": "stop",
     "length": "length", "max_tokens": "length", "model_length": "length",
@@ -102,7 +113,7 @@ FINISHES: dict[str, Finish] = {
 
 def refusal(status: int, body: Any, wait_s: float | None = None) -> Refusal:
     """The Refusal for an error status (of HTTP, or inside a 200 body) and its decoded body."""
-    error = body.get("error", body) if isinstance(body, dict) else body
+    error = (body.get("error") or body) if isinstance(body, dict) else body
     message = (
         str(error.get("message") or error.get("detail") or error) if isinstance(error, dict) else str(error)
     )
@@ -121,11 +132,32 @@ def refusal(status: int, body: Any, wait_s: float | None = None) -> Refusal:
     return Refusal(Action.STOP, "refused_request", message, status)
 
 
+def decode_json(data: bytes) -> Any:
+    """JSON as teachers write it: a stray byte or half a surrogate pair becomes the replacement character, since the
+    answer around it was paid for. Raises ValueError for what is no JSON, or nested beyond reason.
+    """
+    try:
+        try:
+            return msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return _mended(json.loads(data.decode("utf-8", "replace")))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    return {_mended(key): _mended(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 def parse_reply(body: bytes) -> Reply:
     """A Reply from the bytes of a chat completion. Raises Refusal for everything that is no usable answer."""
     try:
-        data = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        data = decode_json(body)
+    except ValueError:
         what = "an empty body" if not body.strip() else f"no JSON: {body[:80].decode('utf-8', 'replace')}"
         raise Refusal(Action.RETRY, "malformed", f"The reply is {what}") from None
     return reply_of(data)
@@ -165,17 +197,22 @@ def usage_of(usage: Any) -> Usage:
     if not isinstance(usage, dict):
         return Usage()
     prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    cached = prompt.get("cached_tokens") if isinstance(prompt, dict) else usage.get("prompt_cache_hit_tokens")
-    reasoning = (
-        completion.get("reasoning_tokens") if isinstance(completion, dict) else usage.get("reasoning_tokens")
-    )
     return Usage(
-        *map(_count, (usage.get("prompt_tokens"), usage.get("completion_tokens"), reasoning, cached))
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        reasoning_tokens=_count(_in(completion, "reasoning_tokens"), usage.get("reasoning_tokens")),
+        cached_tokens=_count(_in(prompt, "cached_tokens"), usage.get("prompt_cache_hit_tokens")),
     )
 
 
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+def _in(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def _count(*values: Any) -> int | None:
+    """The first that is a believable number of tokens."""
+    whole = (v for v in values if isinstance(v, int) and not isinstance(v, bool) and 0 <= v < MOST_TOKENS)
+    return next(whole, None)
 
 
 def _string(value: Any) -> str | None:
@@ -188,5 +225,8 @@ def _cost(usage: Any) -> float | None:
 
 
 def _status_of(error: Any) -> int:
+    """The HTTP status that an error inside a 200 body or a stream stands for."""
     code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(code, str):
+        code = int(code) if code.isascii() and code.isdigit() and len(code) == 3 else CODES.get(code)
     return code if isinstance(code, int) and 400 <= code < 600 else 500

@@ -23,6 +23,8 @@ LONGEST_ASKED_WAIT_S = 600.0
 """A teacher that asks for a longer pause than this is taken at its word only so far."""
 UNREACHABLE_ATTEMPTS = 3
 """Attempts before an endpoint that never answered at all is given up."""
+EMPTY_ATTEMPTS = 2
+"""Attempts that may come back empty: each is paid for, and a teacher that has nothing to say says it again."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -32,20 +34,22 @@ class _Stop(stop_base):
         self, max_attempts: int, ever_answered: Callable[[], bool], stopping: Callable[[], bool]
     ) -> None:
         self.max_attempts, self.ever_answered, self.stopping = max_attempts, ever_answered, stopping
+        self.empty = 0
 
     def __call__(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        unreachable = (
-            isinstance(error, Refusal) and error.error_class == "unreachable" and not self.ever_answered()
-        )
+        error_class = error.error_class if isinstance(error, Refusal) else ""
+        self.empty += error_class == "empty"
+        unreachable = error_class == "unreachable" and not self.ever_answered()
         most = min(UNREACHABLE_ATTEMPTS, self.max_attempts) if unreachable else self.max_attempts
-        return self.stopping() or state.attempt_number >= most
+        return self.stopping() or state.attempt_number >= most or self.empty >= EMPTY_ATTEMPTS
 
 
 def policy(
     max_attempts: int, sleep: Sleep, ever_answered: Callable[[], bool], stopping: Callable[[], bool]
 ) -> AsyncRetrying:
-    """Retry what a Refusal says may be retried, unless the run is stopping; the last Refusal is raised as it is."""
+    """The policy for one item: retry what a Refusal says may be retried, unless the run is stopping; the last Refusal
+    is raised as it is."""
     jitter = wait_random_exponential(multiplier=FIRST_BOUND_S, max=LAST_BOUND_S)
 
     def wait(state: RetryCallState) -> float:
@@ -73,7 +77,7 @@ def asked_wait_s(headers: Mapping[str, Any], now: float | None = None) -> float 
         return seconds
     try:
         date = email.utils.parsedate_to_datetime(str(text)) if text else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if date is None:
         return None

@@ -66,6 +66,9 @@ RIGHT = [
     ("10000", r"\boxed{10\,000}"),
     ("10000", r"\boxed{10,\!000}"),
     ("18", r"\boxed{\text{Total} = 18}"),
+    ("18", r"\boxed{18cm}"),
+    ("18 men", r"\boxed{18}"),
+    ("18", r"\boxed{18 km/h}"),
     ("18", r"\boxed{18 \, \text{dollars per day}}"),
     ("18", "The answer is\n\n$$18$$"),
     (r"11\sqrt2", r"\boxed{11\sqrt{2}}"),
@@ -88,9 +91,15 @@ SYMBOLIC_RIGHT = [
     (r"\frac{\sqrt{2}}{2}", r"\boxed{\frac{1}{\sqrt2}}"),
     ("xy", r"\boxed{yx}"),
     ("2^{10}", r"\boxed{1024}"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\boxed{\begin{pmatrix} 1 \\ 1+1 \end{pmatrix}}"),
+    ("2xyz", r"\boxed{2zyx}"),
+    (r"2\sqrt{3}", r"\boxed{\sqrt{12} \text{ meters}}"),
     ("y = 2x + 3", r"\boxed{3 + 2x}"),
 ]
 SYMBOLIC_WRONG = [
+    ("2xy", r"\boxed{2ab}"),
+    ("2xyz", r"\boxed{2}"),
+    ("2", r"\boxed{2xy}"),
     ("3x", r"\boxed{3y}"),
     ("[0,1)", r"\boxed{(0,1]}"),
     (r"\sqrt{2}", r"\boxed{\sqrt{3}}"),
@@ -150,6 +159,14 @@ def test_last_number_is_a_guess() -> None:
 def test_words_are_no_products() -> None:
     found = grade("math", "all real numbers", r"\boxed{\mathbb{R}}")
     assert (found.outcome, found.note) == ("error", "words that are no mathematics")
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [("3abcd", "3abce"), ("31/2", "3 1/2"), ("12", "1 2"), ("no", "on"), ("5 and 3", "5"), ("1/0", "2/0")],
+)
+def test_look_alikes_are_never_right(reference: str, answer: str) -> None:
+    assert not grade("math", reference, rf"\boxed{{{answer}}}").right(strict=False)
 
 
 def test_caps_name_themselves() -> None:
