@@ -40,6 +40,8 @@ class EvaluateSummary(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     asked: int
     still_owed: int
+    unanswered: int = 0
+    """Answers that failed for good (content filter, context length); the scores leave them out."""
     elapsed_s: float
     interrupted: bool = False
     up_to_date: bool = False
@@ -60,10 +62,15 @@ def evaluate(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | No
         asked += count
         if interrupted:
             break
-    rows, owed_left = _graded(run, models, sets, section.samples) if not dry_run else ([], asked)
+    rows: list[GradedAnswer] = []
+    still_owed, unanswered = asked, 0
+    if not dry_run:
+        rows, still_owed, unanswered = _graded(run, models, sets, section.samples)
     settings = {"models": [m.party.model for m in models], "sampling": sampling, "samples": section.samples}
     references = [
-        digest([name, p.id, p.question, p.answer]) for name, prompts in sets.items() for p in prompts
+        digest([name, p.id, p.question, p.answer, p.answer_kind])
+        for name, prompts in sets.items()
+        for p in prompts
     ]
     identity = stage_id(settings, [*references, *(row.trace_id for row in rows)])
     done = run.latest("evaluate")
@@ -72,7 +79,7 @@ def evaluate(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | No
     summary = EvaluateSummary(
         stage_id=identity, folder=str(run.stage("evaluate", identity)), scores=scores, differences=differences,
         models={m.party.name: m.facts for m in models}, sampling=sampling, in_flight=recipe.harvest.max_in_flight,
-        asked=asked, still_owed=owed_left, elapsed_s=round(time.monotonic() - started, 2), interrupted=interrupted,
+        asked=asked, still_owed=still_owed, unanswered=unanswered, elapsed_s=round(time.monotonic() - started, 2), interrupted=interrupted,
         up_to_date=up_to_date, dry_run=dry_run,
     )  # fmt: skip
     if not dry_run and not up_to_date and not interrupted and rows:
@@ -130,15 +137,15 @@ def _ask(
     show: Show,
 ) -> tuple[int, bool]:
     """Ask one model for what is owed: (answers asked for, interrupted)."""
-    with run.index() as index:
-        index.catch_up("evaluate", run.ledger_folder("evaluate"))
-        left, _ = owed((item for _, _, item in _wanted(model, sets, samples)), index, "evaluate")
+    wanted = [item for _, _, item in _wanted(model, sets, samples)]
+    left = _owed(run, wanted)
     if dry_run or not left:
         return len(left), False
     name = model.party.name
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(run.ledger_folder("evaluate") / "part-1-of-1.jsonl"))
         failures = stack.enter_context(Ledger(run.failures_file("evaluate")))
+        left = _owed(run, wanted)  # again with the writer lock: now nobody else is getting the same answers
         endpoint = stack.enter_context(model.open(run.log_file(f"evaluate-{name}")))
         asker = Asker(
             {name: endpoint}, recipe.harvest, ledger, failures, prices={name: model.price}, show=show
@@ -147,20 +154,24 @@ def _ask(
     return tally.asked, tally.interrupted
 
 
+def _owed(run: Run, wanted: list[Wanted]) -> list[Wanted]:
+    with run.index() as index:
+        index.catch_up("evaluate", run.ledger_folder("evaluate"))
+        return owed(wanted, index, "evaluate")[0]
+
+
 def _graded(
     run: Run, models: list[Contestant], sets: dict[str, list[Prompt]], samples: int
-) -> tuple[list[GradedAnswer], int]:
-    """(graded rows in order of models, sets, problems, samples; how many answers are missing)."""
+) -> tuple[list[GradedAnswer], int, int]:
+    """(graded rows in order of models, sets, problems, samples; answers still owed; answers that failed for good)."""
+    wanted = [(name, prompt, item) for m in models for name, prompt, item in _wanted(m, sets, samples)]
     with run.index() as index:
         index.catch_up("evaluate", run.ledger_folder("evaluate"))
         newest = index.newest("evaluate")
-    found = [
-        (name, prompt, newest[item.slot])
-        for m in models
-        for name, prompt, item in _wanted(m, sets, samples)
-        if item.slot in newest
-    ]
-    total = len(models) * samples * sum(len(prompts) for prompts in sets.values())
+        left, _ = owed((item for _, _, item in wanted), index, "evaluate")
+        failed = index.final_failures("evaluate")
+    found = [(name, prompt, newest[item.slot]) for name, prompt, item in wanted if item.slot in newest]
+    unanswered = sum(item.slot in failed and item.slot not in newest for _, _, item in wanted)
     traces = [trace for _, trace in run.read_traces("evaluate", [ref for _, _, ref in found])]
     kinds = [
         (prompt.answer_kind, prompt.answer, trace.answer)
@@ -170,7 +181,7 @@ def _graded(
         _row(name, prompt, trace, grade)
         for (name, prompt, _), trace, grade in zip(found, traces, grade_many(kinds), strict=True)
     ]
-    return rows, total - len(rows)
+    return rows, len(left), unanswered
 
 
 def _row(name: str, prompt: Prompt, trace: Trace, grade: Any) -> GradedAnswer:
@@ -212,6 +223,8 @@ def tell(summary: EvaluateSummary, show: Show) -> None:
         show.note(f"{name}: {facts['what']}, {size_text(facts)}")
     if summary.still_owed:
         show.note(f"{summary.still_owed:,} answers are missing; run evaluate again to ask for them.")
+    if summary.unanswered:
+        show.note(f"{summary.unanswered:,} answers failed for good and are left out of the scores.")
 
 
 def percent(score: Any) -> str:

@@ -5,6 +5,7 @@ Problems, not answers, are what is drawn at random, so that several samples of o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,21 +38,32 @@ def pass_at_1(by_problem: Sequence[Sequence[bool]]) -> Interval:
     """
     means = [sum(answers) / len(answers) for answers in by_problem]
     if any(len(answers) > 1 for answers in by_problem):
-        return mean_interval(means)
-    wilson = _stats().binomtest(round(sum(means)), len(means)).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(sum(means) / len(means), float(wilson.low), float(wilson.high))
+        return mean_interval(means, 0.0, 1.0)
+    low, high = wilson(round(sum(means)), len(means))
+    return Interval(sum(means) / len(means), low, high)
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Interval:
     """Mean of first - second over the same problems, with its bootstrap interval (problems resampled in pairs)."""
-    return mean_interval([a - b for a, b in zip(first, second, strict=True)])
+    return mean_interval([a - b for a, b in zip(first, second, strict=True)], -1.0, 1.0)
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
-    """The mean with its percentile bootstrap interval; equal values give an interval of no width."""
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The bounds of Wilson's score interval for a share."""
+    found = _stats().binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def mean_interval(values: Sequence[float], least: float, most: float) -> Interval:
+    """The mean of values between `least` and `most`, with its percentile bootstrap interval.
+
+    Equal values have nothing to resample, yet n of them are no proof for all: a share of up to 1 - Wilson's lower bound
+    of n in n may differ, at worst by being `least` or `most`.
+    """
     mean = sum(values) / len(values)
-    if len(set(values)) == 1:
-        return Interval(mean, mean, mean)
+    if math.isclose(min(values), max(values), abs_tol=1e-12):
+        alike, _ = wilson(len(values), len(values))
+        return Interval(mean, alike * mean + (1 - alike) * least, alike * mean + (1 - alike) * most)
     import numpy
 
     found = _stats().bootstrap(

@@ -1,8 +1,9 @@
 """An append-only JSONL file with one writer: what is paid for goes here first.
 
 Promises: a line is in the file before `append` returns; a torn last line (kill, power loss) is cut off when the
-file is opened for writing, and counted, unless only its newline is missing; what was appended more than a second ago is fsynced, as long as somebody
-calls `sync` at least that often (ask.py does). Readers stop at the last newline, so that they may run beside.
+file is opened for writing, and counted, unless only its newline is missing; what was appended more than a second
+ago is fsynced, as long as somebody calls `sync` at least that often (ask.py does). Readers stop at the last
+newline, so that they may run beside.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from r1distill.errors import InputError, RecipeError
 from r1distill.owed import Party, teacher_parties
-from r1distill.prompts import student_template
+from r1distill.prompts import Template, student_template
 from r1distill.recipe import PriceSection, Recipe, StudentSection, TeacherSection, api_key
 from r1distill.run import Run
 from r1distill.teachers.client import Endpoint
 from r1distill.teachers.embedded import embedded_server
-from r1distill.teachers.endpoints import clean_url, open_endpoint
+from r1distill.teachers.endpoints import check_sampling, clean_url, open_endpoint
 from r1distill.teachers.local import local_server
 from r1distill.teachers.providers import provider
 from r1distill.weights import gguf_path, parameter_count, size_bytes, weights_digest
@@ -38,6 +38,7 @@ class Contestant(NamedTuple):
 
 def contestants(recipe: Recipe, run: Run, who: list[Any], sampling: dict[str, Any]) -> list[Contestant]:
     """The models to score, in the order asked. Raises RecipeError, InputError (no trained student)."""
+    check_sampling(sampling, "evaluate.sampling")
     makers = {"teacher": _teacher, "base": _base, "student": _student}
     return [makers[name](recipe, run, sampling) for name in who]
 
@@ -61,11 +62,11 @@ def _base(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:
 
 def _student(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:
     trained = run.latest("train")
-    if trained is None:
+    if trained is None and not (recipe.student and recipe.student.base_url):
         raise InputError(
             f"{run.folder} has no trained student yet: run train first, or leave it out (evaluate.models)."
         )
-    return _learner(recipe, sampling, "student", trained[0])
+    return _learner(recipe, sampling, "student", trained[0] if trained else None)
 
 
 def _learner(recipe: Recipe, sampling: dict[str, Any], name: str, trained: Path | None) -> Contestant:
@@ -74,7 +75,7 @@ def _learner(recipe: Recipe, sampling: dict[str, Any], name: str, trained: Path 
         raise RecipeError("The recipe has no [student] table, so there is no base or student to score.")
     template = student_template(recipe)
     if section.base_url is not None:
-        return _own_server(section, name, template, sampling)
+        return _own_server(section, name, template, sampling, trained)
     base = _base_path(section, recipe)
     adapter = trained / "adapter" if trained else None
     words = template.name + (f", adapter {trained.name}" if trained else "")
@@ -129,16 +130,22 @@ def _gguf_start(recipe: Recipe, base: Path, adapter: Path | None) -> Open:
     return start
 
 
-def _own_server(section: StudentSection, name: str, template: Any, sampling: dict[str, Any]) -> Contestant:
+def _own_server(
+    section: StudentSection, name: str, template: Template, sampling: dict[str, Any], trained: Path | None
+) -> Contestant:
+    """A model of the user's server. Its name there may outlive a training, so the student's key adds which one it was."""
     model = section.base_model if name == "base" else section.student_model
     if not model:
         raise RecipeError(
             f"student.base_url is set, so student.{name}_model must say the {name}'s name at that server."
         )
-    endpoint = Endpoint(clean_url(str(section.base_url)), api_key(section.api_key_env, "student"), model)
-    return Contestant(
-        Party(name, model, template, sampling), lambda log: nullcontext(endpoint), {"what": model}
-    )
+    key = f"{model}+{trained.name}" if trained else model
+    base_url = clean_url(str(section.base_url), "student")
+
+    def start(log: Path) -> AbstractContextManager[Endpoint]:
+        return nullcontext(Endpoint(base_url, api_key(section.api_key_env, "student"), model))
+
+    return Contestant(Party(name, key, template, sampling), start, {"what": f"{model} with {template.name}"})
 
 
 def _sizes(weights: Path, adapter: Path | None = None) -> dict[str, Any]:

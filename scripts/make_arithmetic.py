@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Write the problems of the "arithmetic" example: seeded one- and two-step word problems with integer answers.
+"""Write the problems of the "arithmetic" example: seeded word problems of one or two steps, integer answers.
 
-In: a seed. Out: train.jsonl, validation.jsonl and heldout.jsonl (templates of SEEN) and unseen.jsonl (templates
-of UNSEEN). The same seed gives the same bytes. No question stands in two files, and no two problems share both
-template and numbers: a held-out question is never a training question with another name in it.
+In: a seed. Out: train.jsonl, validation.jsonl and heldout.jsonl (templates of SEEN) and unseen.jsonl
+(templates of UNSEEN). The same seed gives the same bytes. No question stands in two files, and no two problems
+share both template and numbers: a held-out question is never a training question with another name in it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from random import Random
 SIZES = {"train": 200, "validation": 200, "heldout": 200, "unseen": 102}
 """Problems per file; every template of a file gets the same number, give or take one."""
 
-GIRLS = ("Ana", "Bella", "Chen", "Dina", "Ella", "Fatima", "Grace", "Hana", "Iris", "Julia", "Kira", "Mei", "Nora")
-BOYS = ("Adam", "Ben", "Carlos", "David", "Emil", "Felix", "George", "Hugo", "Ivan", "Jonas", "Kofi", "Leo", "Omar")
+NAMES = (
+    *("Ana", "Bella", "Chen", "Dina", "Ella", "Fatima", "Grace", "Hana", "Iris", "Julia", "Kira", "Mei", "Nora"),
+    *("Adam", "Ben", "Carlos", "David", "Emil", "Felix", "George", "Hugo", "Ivan", "Jonas", "Kofi", "Leo", "Omar"),
+)  # fmt: skip
 THINGS = ("apples", "books", "buttons", "cards", "coins", "cookies", "marbles", "pencils", "shells", "stamps")
 BOXES = ("bags", "baskets", "boxes", "crates", "drawers", "jars")
 GOODS = ("Balls", "Cups", "Hats", "Kites", "Maps", "Mugs", "Plants", "Toys")
@@ -136,7 +138,8 @@ UNSEEN = (
         "{name} walks {0} miles in {1} days, equally far every day. How many miles is that per day?",
     ),
     Template(
-        "bus", "subtract, add", lambda rng: (*part_of(6, 20)(rng), rng.randint(2, 9)), lambda a, b, c: a - b + c,
+        "bus", "subtract, add", lambda rng: (*part_of(6, 20)(rng), rng.randint(2, 9)),
+        lambda a, b, c: a - b + c,
         "A bus carries {0} people. At a stop {1} get off and {2} get on. How many people are on the bus now?",
     ),
     Template(
@@ -149,22 +152,26 @@ UNSEEN = (
 
 def draw_words(rng: Random) -> dict[str, str]:
     """Return the words that vary a question without changing its answer."""
-    name, friend = rng.sample(GIRLS + BOYS, 2)
+    name, friend = rng.sample(NAMES, 2)
     things, boxes, goods = rng.choice(THINGS), rng.choice(BOXES), rng.choice(GOODS)
     return {"name": name, "friend": friend, "things": things, "boxes": boxes, "goods": goods}
 
 
 def draw_numbers(template: Template, rng: Random, used: set[tuple[str, Numbers]]) -> Numbers:
-    """Return numbers that this template has not had yet, noted in `used`; ValueError when it runs out of them."""
+    """Return numbers that this template has not had yet, and note them in `used`; ValueError if none is left."""
     for _ in range(10_000):
         key = template.name, template.numbers(rng)
         if key not in used:
             used.add(key)
             return key[1]
-    raise ValueError(f"Template {template.name} ran out of numbers: widen its ranges or ask for fewer problems.")
+    raise ValueError(
+        f"Template {template.name} ran out of numbers: widen its ranges or ask for fewer problems."
+    )
 
 
-def make_problem(split: str, index: int, template: Template, numbers: Numbers, rng: Random) -> dict[str, object]:
+def make_problem(
+    split: str, index: int, template: Template, numbers: Numbers, rng: Random
+) -> dict[str, object]:
     """Return one row of a problem file."""
     steps = template.operation.count(",") + 1
     tags = {"template": template.name, "steps": steps, "operation": template.operation, "split": split}
@@ -184,7 +191,9 @@ def make_files(seed: int) -> dict[str, list[dict[str, object]]]:
     for split, size in SIZES.items():
         templates = UNSEEN if split == "unseen" else SEEN
         chosen = [templates[index % len(templates)] for index in range(size)]
-        files[split] = [make_problem(split, i, t, draw_numbers(t, rng, used), rng) for i, t in enumerate(chosen)]
+        files[split] = [
+            make_problem(split, i, t, draw_numbers(t, rng, used), rng) for i, t in enumerate(chosen)
+        ]
     return files
 
 
@@ -208,9 +217,13 @@ def write_files(files: Mapping[str, list[dict[str, object]]], out: Path) -> None
 
 def main() -> None:
     """Make the problems, check them, write them, and say how many there are."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: 0)")
-    parser.add_argument("--out", type=Path, default=Path("data/arithmetic"), metavar="DIR", help="where to write")
+    parser.add_argument(
+        "--out", type=Path, default=Path("data/arithmetic"), metavar="DIR", help="where to write"
+    )
     arguments = parser.parse_args()
     files = make_files(arguments.seed)
     check_disjoint(files)

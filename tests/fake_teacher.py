@@ -114,7 +114,9 @@ class FakeTeacher:
     def wait_for(self, count: int, timeout_s: float = 20.0) -> None:
         """Block until `count` requests arrived."""
         with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.requests) >= count, timeout_s), f"{self.count} of {count}"
+            assert self._arrived.wait_for(lambda: len(self.requests) >= count, timeout_s), (
+                f"{self.count} of {count}"
+            )
 
     def __post_init__(self) -> None:
         self._arrived = threading.Condition()
@@ -173,7 +175,9 @@ class FakeTeacher:
             writer.transport.abort()
 
 
-def http(status: int, body: bytes, kind: str = "application/json", length: int | None = None, **headers: str) -> bytes:
+def http(
+    status: int, body: bytes, kind: str = "application/json", length: int | None = None, **headers: str
+) -> bytes:
     """A whole HTTP answer; header names are written with _ for -."""
     lines = [f"HTTP/1.1 {status} Status", f"Content-Type: {kind}"]
     lines += [f"Content-Length: {len(body) if length is None else length}"]
@@ -185,7 +189,12 @@ USAGE = {"prompt_tokens": 10, "completion_tokens": 20}
 
 
 def completion(
-    content: Any = "42", *, finish: str | None = "stop", usage: dict[str, Any] | None = USAGE, model: str = "fake", **message: Any
+    content: Any = "42",
+    *,
+    finish: str | None = "stop",
+    usage: dict[str, Any] | None = USAGE,
+    model: str = "fake",
+    **message: Any,
 ) -> dict[str, Any]:
     """A chat completion object; `message` holds further fields of the message (reasoning=...)."""
     made: dict[str, Any] = {

@@ -159,7 +159,7 @@ def _same(reference: str, answer: str) -> bool | None:
     given = read_number(right)
     if wanted is not None and given is not None:
         return same_number(wanted, given)
-    if squeezed(left) == squeezed(right):
+    if left and squeezed(left) == squeezed(right):
         return True
     if _digits_only(left) and _digits_only(right):
         return left.lstrip("+0") == right.lstrip("+0")  # beyond what a Fraction is made from

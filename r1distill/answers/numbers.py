@@ -114,13 +114,19 @@ def unit_ok(unit: str) -> bool:
 
 
 def same_number(reference: Number, answer: Number) -> bool:
-    """Exact equality; a percent sign may be left out (50% = 50 = 0.5), and a decimal of five or more places may be rounded."""
-    if reference.value == answer.value or _rounded(reference, answer) or _rounded(answer, reference):
+    """Exact equality; a percent sign may be left out (50% = 50 = 0.5), and a decimal of five or more places may be rounded.
+
+    A sign that the reference does not have is passed over for values from 1 up only: 50% answers "what percent?", but
+    0.5% is not 1/2.
+    """
+    if reference.value == answer.value and (
+        abs(answer.value) >= 1 or reference.percent or not answer.percent
+    ):
         return True
     if reference.percent != answer.percent:
         marked, bare = (reference, answer) if reference.percent else (answer, reference)
         return marked.value / 100 == bare.value
-    return False
+    return _rounded(reference, answer) or _rounded(answer, reference)
 
 
 def _rounded(short: Number, exact: Number) -> bool:

@@ -60,7 +60,9 @@ class ChatClient:
             api_key=self.endpoint.key,
             max_retries=0,
             timeout=timeout,
-            default_headers={"Authorization": f"Bearer {self.endpoint.key}"},  # wins over OPENAI_CUSTOM_HEADERS
+            default_headers={
+                "Authorization": f"Bearer {self.endpoint.key}"
+            },  # wins over OPENAI_CUSTOM_HEADERS
             http_client=openai.DefaultAioHttpClient(
                 follow_redirects=False, timeout=timeout, limits=limits, trust_env=not self.endpoint.local
             ),

@@ -100,7 +100,12 @@ RULES = (
     Rule("redirect", Action.STOP, (300, 301, 302, 303, 307, 308)),
 )
 TRANSIENT_FINISH = frozenset({"error", "abort", "insufficient_system_resource"})
-CODES = {"rate_limit_exceeded": 429, "invalid_api_key": 401, "model_not_found": 404, "context_length_exceeded": 400}
+CODES = {
+    "rate_limit_exceeded": 429,
+    "invalid_api_key": 401,
+    "model_not_found": 404,
+    "context_length_exceeded": 400,
+}
 """What error codes without a status stand for."""
 MOST_TOKENS = 1 << 40
 FINISHES: dict[str, Finish] = {
@@ -147,7 +152,9 @@ def decode_json(data: bytes) -> Any:
 
 def _mended(value: Any) -> Any:
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return (
+            value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        )
     if isinstance(value, list):
         return [_mended(item) for item in value]
     return {_mended(key): _mended(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -52,7 +52,10 @@ class Gathered:
     def whole(self) -> dict[str, Any]:
         """All of it as one chat-completion object."""
         texts: dict[str, Any] = {field: "".join(parts) for field, parts in self._texts.items()}
-        for field, parts in self._lists.items():  # a content may come as text at first and as typed parts later
+        for (
+            field,
+            parts,
+        ) in self._lists.items():  # a content may come as text at first and as typed parts later
             before = [{"type": "text", "text": texts[field]}] if texts.get(field) else []
             texts[field] = [*before, *parts]
         return {**self._about, "choices": [{"message": texts, "finish_reason": self._finish}]}
@@ -60,7 +63,9 @@ class Gathered:
 
 async def events(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """The data of each event; several data lines of one event are joined by newlines."""
-    rest: list[bytes] = []  # pieces of the last, unfinished line: joined once, since a line may be megabytes long
+    rest: list[
+        bytes
+    ] = []  # pieces of the last, unfinished line: joined once, since a line may be megabytes long
     data: list[bytes] = []
     async for chunk in chunks:
         first, *others = chunk.split(b"\n")

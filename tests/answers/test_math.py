@@ -163,7 +163,16 @@ def test_words_are_no_products() -> None:
 
 @pytest.mark.parametrize(
     ("reference", "answer"),
-    [("3abcd", "3abce"), ("31/2", "3 1/2"), ("12", "1 2"), ("no", "on"), ("5 and 3", "5"), ("1/0", "2/0")],
+    [
+        ("3abcd", "3abce"),
+        ("31/2", "3 1/2"),
+        ("12", "1 2"),
+        ("no", "on"),
+        ("5 and 3", "5"),
+        ("1/0", "2/0"),
+        ("1/2", r"0.5\%"),
+        ("x=", "m="),
+    ],
 )
 def test_look_alikes_are_never_right(reference: str, answer: str) -> None:
     assert not grade("math", reference, rf"\boxed{{{answer}}}").right(strict=False)
