@@ -7,6 +7,7 @@ People read stderr; `--json` puts one JSON object on stdout.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,15 +15,32 @@ from typing import Any, NamedTuple
 
 import click
 
+from r1distill.version import __version__
+
 DONE, FAILED, USAGE, STILL_OWED, INTERRUPTED = 0, 1, 2, 3, 130
 Function = Callable[..., Any]
 TARGET = click.Path(path_type=Path)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="r1distill", prog_name="r1distill")
+class InOrder(click.Group):
+    """Commands in the order of work, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, as the commands stand in this file."""
+        return list(self.commands)
+
+
+@click.group(
+    cls=InOrder,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Start with: r1distill init demo && r1distill run demo/recipe.toml",
+)
+@click.version_option(__version__, prog_name="r1distill")
 def cli() -> None:
-    """Reasoning distillation: harvest traces from a teacher, filter them, fine-tune a student, prove what came over."""
+    """Reasoning distillation.
+
+    Harvest traces from a teacher, filter them, fine-tune a student on them, and prove what came over.
+    """
 
 
 class Options(NamedTuple):
@@ -51,11 +69,9 @@ class Options(NamedTuple):
     def finish(self, summary: Any) -> int:
         """Print the summary if JSON was asked for; the exit code that it stands for."""
         if self.as_json:
-            import json
-
             import msgspec
 
-            click.echo(json.dumps(msgspec.to_builtins(summary), ensure_ascii=False))
+            click.echo(msgspec.json.encode(summary).decode())
         if getattr(summary, "interrupted", False):
             return INTERRUPTED
         return STILL_OWED if getattr(summary, "still_owed", 0) and not self.dry_run else DONE
@@ -69,7 +85,7 @@ def common(dry_run: bool = True) -> Callable[[Function], Function]:
             "overrides",
             multiple=True,
             metavar="SECTION.KEY=VALUE",
-            help="Change a key of the recipe.",
+            help="Change a key of the recipe; may be given several times.",
         ),
         click.option(
             "--run",
@@ -84,7 +100,7 @@ def common(dry_run: bool = True) -> Callable[[Function], Function]:
     ]
     if dry_run:
         flags.append(
-            click.option("--dry-run", is_flag=True, help="Say what would be done and cost; write nothing.")
+            click.option("--dry-run", is_flag=True, help="Say what would be done; ask nobody, write nothing.")
         )
 
     def add(function: Function) -> Function:
@@ -103,7 +119,11 @@ def common(dry_run: bool = True) -> Callable[[Function], Function]:
 @cli.command()
 @click.argument("folder", type=TARGET)
 @click.option(
-    "--example", default="arithmetic", show_default=True, help="arithmetic (runs offline) or hosted."
+    "--example",
+    default="arithmetic",
+    show_default=True,
+    metavar="NAME",
+    help="arithmetic (runs offline on the embedded model) or hosted (a teacher behind an API).",
 )
 def init(folder: Path, example: str) -> int:
     """Write a recipe, templates and a small problem set into FOLDER to start from."""
@@ -123,7 +143,10 @@ def init(folder: Path, example: str) -> int:
 @click.argument("target", type=TARGET, metavar="RECIPE")
 @common()
 def run(target: Path, options: Options) -> int:
-    """Harvest, filter, train, evaluate, report: skips what is up to date and says so."""
+    """Do it all: harvest, filter, train, evaluate, report.
+
+    What is up to date is skipped, and said so.
+    """
     from r1distill.pipeline import run_all
 
     recipe, folder = options.open(target)
@@ -133,12 +156,20 @@ def run(target: Path, options: Options) -> int:
 
 @cli.command()
 @click.argument("target", type=TARGET, metavar="RECIPE")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Ask for at most N answers.")
-@click.option("--shard", default="1/1", metavar="I/N", help="Ask only for part I of N, as 2/8.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Ask for N answers at most.")
+@click.option(
+    "--shard",
+    default="1/1",
+    metavar="I/N",
+    help="Ask only for part I of N, as 2/8: one harvest on several machines.",
+)
 @click.option("--retry-failed", is_flag=True, help="Ask again also for what failed for good.")
 @common()
 def harvest(target: Path, limit: int | None, shard: str, retry_failed: bool, options: Options) -> int:
-    """Ask the teachers for every answer that the recipe wants and the run does not have yet."""
+    """Ask the teachers for the answers that are still owed.
+
+    Owed is what the recipe wants and the run does not have yet. Ctrl-C is safe; the same command goes on.
+    """
     from r1distill.harvest import harvest as verb
     from r1distill.harvest import lines, parse_shard
 
@@ -162,10 +193,11 @@ def harvest(target: Path, limit: int | None, shard: str, retry_failed: bool, opt
     "--recipe", "recipe_file", type=TARGET, metavar="R", help="With trace FILEs: a recipe with checks."
 )
 @common()
-def filter(
-    targets: tuple[Path, ...], to: Path | None, recipe_file: Path | None, options: Options
-) -> int:
-    """Judge every trace, keep the good ones, write train.jsonl: for a recipe, a run folder, or plain trace files."""
+def filter(targets: tuple[Path, ...], to: Path | None, recipe_file: Path | None, options: Options) -> int:
+    """Judge every trace and keep the good ones for training.
+
+    For a recipe or a run folder, or for plain trace files: r1distill filter traces.jsonl --to DIR
+    """
     from r1distill import filter as verb
     from r1distill import filter_files
     from r1distill.errors import UsageError
@@ -173,10 +205,18 @@ def filter(
 
     show = options.show
     if to is not None:
+        if options.run_dir is not None:
+            raise UsageError("--run and --to don't go together: the result of trace files goes to --to DIR.")
+        if options.overrides and recipe_file is None:
+            raise UsageError("--set changes a recipe; with trace files name one by --recipe R.")
         recipe = load_recipe(recipe_file, options.overrides) if recipe_file else None
         summary = filter_files(list(targets), to, recipe, dry_run=options.dry_run, show=show)
     elif len(targets) > 1 or targets[0].suffix in (".jsonl", ".json"):
         raise UsageError("Filtering trace files needs --to DIR for the result.")
+    elif recipe_file is not None:
+        raise UsageError(
+            "--recipe goes with trace files and --to DIR; a recipe or run folder is named alone."
+        )
     else:
         recipe, folder = options.open(targets[0])
         summary = verb(recipe, folder, dry_run=options.dry_run, show=show)
@@ -187,7 +227,10 @@ def filter(
 @click.argument("target", type=TARGET, metavar="RECIPE|RUN")
 @common()
 def train(target: Path, options: Options) -> int:
-    """Fine-tune the student on the traces that the last filter kept (LoRA by default)."""
+    """Fine-tune the student on the traces that were kept.
+
+    LoRA by default; an interrupted training goes on from its last checkpoint.
+    """
     from r1distill import train as verb
 
     recipe, folder = options.open(target)
@@ -214,7 +257,10 @@ def evaluate(target: Path, options: Options) -> int:
 @click.argument("target", type=TARGET, metavar="RECIPE|RUN")
 @common()
 def report(target: Path, options: Options) -> int:
-    """Write report.html into the run folder: funnel, scores, costs, plots, examples of kept and rejected traces."""
+    """Write report.html into the run folder.
+
+    Scores, costs, the funnel, plots, and examples of kept and rejected traces.
+    """
     from r1distill import report as verb
 
     recipe, folder = options.open(target)
@@ -226,7 +272,10 @@ def report(target: Path, options: Options) -> int:
 @click.argument("target", type=TARGET, metavar="RUN|RECIPE")
 @common(dry_run=False)
 def status(target: Path, options: Options) -> int:
-    """What a run holds and what is still owed; works beside a running harvest."""
+    """Say what a run holds and what is still owed.
+
+    Works beside a running harvest.
+    """
     from r1distill.status import status as verb
     from r1distill.status import tell
 
@@ -243,7 +292,10 @@ def status(target: Path, options: Options) -> int:
     "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Change a key of the recipe."
 )
 def recipe(target: Path | None, explain: bool, overrides: tuple[str, ...]) -> int:
-    """Check a RECIPE and print it with all defaults; or explain all keys."""
+    """Check a recipe and print it with all defaults, or explain all keys.
+
+    The JSON of a RECIPE goes to stdout; a fault is one sentence and exit code 2.
+    """
     from r1distill.errors import UsageError
 
     if explain:
@@ -251,11 +303,12 @@ def recipe(target: Path | None, explain: bool, overrides: tuple[str, ...]) -> in
 
         click.echo(text(), nl=False)
     elif target is not None:
-        from r1distill.checks import build_checks
-        from r1distill.recipe import load_recipe, resolved_json
+        from r1distill.pipeline import check_recipe
+        from r1distill.recipe import resolved_json
+        from r1distill.run import open_run
 
-        loaded = load_recipe(target, overrides)
-        build_checks(loaded.filter.checks, loaded.folder)
+        loaded, _ = open_run(target, None, overrides)
+        check_recipe(loaded)
         click.echo(resolved_json(loaded), nl=False)
     else:
         raise UsageError("Name a RECIPE to check, or use --explain.")
@@ -269,8 +322,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = cli.main(arguments, prog_name="r1distill", standalone_mode=False)
         return code if isinstance(code, int) else DONE
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return USAGE
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        more = f" See {context.command_path} --help." if context else ""
+        text = error.format_message()
+        _say(f"{text if text.endswith(('.', '?', ')')) else text + '.'}{more}")
         return USAGE
     except (KeyboardInterrupt, click.Abort):
         _say("Interrupted; the state on disk is safe. The same command goes on from here.")
@@ -279,6 +338,8 @@ def main(arguments: list[str] | None = None) -> int:
         _say(str(error))
         return error.exit_code
     except BrokenPipeError:
+        # Nobody reads any more (| head): without this the interpreter complains when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
         _say(
@@ -297,4 +358,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _say(text: str) -> None:
-    click.echo(f"r1distill: {text}", err=True)
+    from r1distill.show import plain
+
+    click.echo(f"r1distill: {plain(' '.join(text.split()))}", err=True)

@@ -79,8 +79,8 @@ def evaluate(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | No
     summary = EvaluateSummary(
         stage_id=identity, folder=str(run.stage("evaluate", identity)), scores=scores, differences=differences,
         models={m.party.name: m.facts for m in models}, sampling=sampling, in_flight=recipe.harvest.max_in_flight,
-        asked=asked, still_owed=still_owed, unanswered=unanswered, elapsed_s=round(time.monotonic() - started, 2), interrupted=interrupted,
-        up_to_date=up_to_date, dry_run=dry_run,
+        asked=asked, still_owed=still_owed, unanswered=unanswered,
+        elapsed_s=round(time.monotonic() - started, 2), interrupted=interrupted, up_to_date=up_to_date, dry_run=dry_run,
     )  # fmt: skip
     if not dry_run and not up_to_date and not interrupted and rows:
         run.save_recipe(recipe)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from r1distill.errors import StorageError
-from r1distill.ledger import read_lines, storage_errors
+from r1distill.ledger import last_newline, read_lines
 from r1distill.records import Finish, Measurement, Trace
 
 LAYOUT_VERSION = 2
@@ -266,11 +266,12 @@ class Index:
 
 
 def _mark(path: Path, end: int) -> str:
-    """The first and the last bytes of what was read: another file in its place looks different there."""
+    """How the first and the last row of what was read begin: another file in its place differs there, by its ids."""
+    last = last_newline(path, end - 1) if end else 0
     with path.open("rb") as file:
         head = file.read(min(MARK_BYTES, end))
-        file.seek(max(0, end - MARK_BYTES))
-        return (head + file.read(min(MARK_BYTES, end))).hex()
+        file.seek(last)
+        return (head + file.read(min(MARK_BYTES, end - last))).hex()
 
 
 def _int64(number: int | None) -> int | None:

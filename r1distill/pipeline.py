@@ -19,12 +19,13 @@ from r1distill.evaluate import tell as tell_scores
 from r1distill.filter import filter as filter_traces
 from r1distill.harvest import HarvestSummary, harvest
 from r1distill.harvest import lines as harvest_lines
-from r1distill.prompts import load_problems, student_template
+from r1distill.prompts import load_problems, load_template, student_template
 from r1distill.recipe import Recipe
 from r1distill.records import Prompt, Trace
 from r1distill.report import report
 from r1distill.run import Run
 from r1distill.show import Show, duration
+from r1distill.teachers.endpoints import checked
 from r1distill.thinking import join_thinking
 from r1distill.train import train
 
@@ -58,9 +59,8 @@ def run_all(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | Non
             show.note(f"Can't be told before the stage in front of it has run: {error}")
             continue
         elapsed_s[name] = round(time.monotonic() - started, 2)
-        if getattr(stages[name], "up_to_date", False):
-            show.note(f"{name} is up to date: nothing to do.")
         if getattr(stages[name], "interrupted", False):
+            show.note("Interrupted; everything received is kept. The same command goes on from here.", 0)
             break
     show.note("\n" + ", ".join(f"{name} {duration(seconds)}" for name, seconds in elapsed_s.items()))
     return RunSummary(
@@ -72,14 +72,21 @@ def run_all(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | Non
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Find now what a later stage would stumble over: checks, templates. Raises RecipeError."""
+    """Find now what a later stage would stumble over: teachers, checks, templates. Raises RecipeError."""
     build_checks(recipe.filter.checks, recipe.folder)
-    student_template(recipe)
+    for name, section in recipe.teacher.items():
+        checked(name, section)
+        if section.template is not None:
+            load_template(section.template, recipe)
+    if recipe.prompts is not None or recipe.student is not None:
+        student_template(recipe)
 
 
 def _stages(recipe: Recipe, run: Run, dry_run: bool, show: Show) -> list[tuple[str, Callable[[], Any]]]:
     def scored() -> Any:
         summary = evaluate(recipe, run, dry_run=dry_run, show=show)
+        if summary.up_to_date:
+            show.note(f"Evaluate: up to date ({summary.folder}).")
         tell_scores(summary, show)
         return summary
 
@@ -106,14 +113,13 @@ def _harvest(recipe: Recipe, run: Run, dry_run: bool, show: Show) -> HarvestSumm
 class Preview:
     """Called with every new trace: shows the first that today's checks would keep and the first they would reject.
 
-    Only checks that look at one trace alone are asked, and answers that need computer algebra are passed over.
+    Only shipped checks that look at one trace alone are asked (a user's own may fail, and must not stop a harvest), and
+    answers that need computer algebra are passed over.
     """
 
     def __init__(self, recipe: Recipe, prompts: list[Prompt], show: Show) -> None:
         checks = build_checks(recipe.filter.checks, recipe.folder)
-        self.checks = {
-            name: check for name, check in checks.items() if not check.compares() and not check.in_worker
-        }
+        self.checks = {name: check for name, check in checks.items() if _is_quick(check)}
         self.prompts = {prompt.id: prompt for prompt in prompts}
         self.show = show
         self.open = {True, False}
@@ -140,11 +146,14 @@ class Preview:
         return "" if check.keeps(judgement) else f"{name}: {judgement.reason}"
 
 
+def _is_quick(check: Check) -> bool:
+    shipped = type(check).__module__.startswith("r1distill.checks.")
+    return shipped and not check.compares() and not check.in_worker
+
+
 def _example(prompt: Prompt, trace: Trace, reasons: list[str]) -> str:
     title = f"rejected ({'; '.join(reasons)})" if reasons else "kept"
     text = f"{prompt.question.strip()}\n{join_thinking(trace.reasoning, trace.answer)}"
     shown = text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + " ..."
-    body = "\n".join(
-        "    " + "".join(c for c in line if c.isprintable()) for line in shown.splitlines() if line.strip()
-    )
+    body = "\n".join(f"    {line}" for line in shown.splitlines() if line.strip())
     return f"  first trace {title}, the reference is {prompt.answer}:\n{body}"

@@ -10,6 +10,9 @@ from typing import Any
 
 KEPT, REJECTED, MODELS = "#2a7f62", "#c0504d", {"base": "#8c8c8c", "teacher": "#3b6fb6", "student": "#2a7f62"}
 
+STYLE = {"svg.hashsalt": "r1distill", "text.parse_math": False, "font.size": 9}
+"""The same numbers give the same bytes, and a dollar sign in a name is a dollar sign."""
+
 
 def available() -> bool:
     """True when matplotlib is installed."""
@@ -17,16 +20,18 @@ def available() -> bool:
 
 
 def _drawn(draw: Callable[[Any], None], width: float = 7.0, height: float = 2.8) -> str:
+    import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    draw(axes)
     out = io.BytesIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes)
+        figure.savefig(out, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()
 
 
@@ -41,8 +46,8 @@ def scores_plot(scores: Sequence[dict[str, Any]], mode: str) -> str:
             at = [sets.index(name) + (number - (len(names) - 1) / 2) * 0.25 for name in rows]
             value = [100 * v[0] for v in rows.values()]
             error = [
-                [100 * (v[0] - v[1]) for v in rows.values()],
-                [100 * (v[2] - v[0]) for v in rows.values()],
+                [max(0.0, 100 * (v[0] - v[1])) for v in rows.values()],
+                [max(0.0, 100 * (v[2] - v[0])) for v in rows.values()],
             ]
             axes.bar(at, value, 0.23, yerr=error, capsize=3, color=MODELS.get(who), label=who)
         axes.set_xticks(range(len(sets)), sets)

@@ -8,24 +8,27 @@ rendered, so that no question can forge one.
 
 from __future__ import annotations
 
-import csv
+import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, get_args
 
 import jinja2
-import jsonlines
 import msgspec
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from r1distill.errors import InputError, MissingPackageError, RecipeError
+from r1distill.errors import InputError, RecipeError
 from r1distill.recipe import PromptsSection, Recipe
+from r1distill.recipe_values import COLUMNS
 from r1distill.records import AnswerKind, Message, Prompt, prompt_id_of
+from r1distill.rows import Placed, file_rows, hub_rows
 from r1distill.shipped import shipped_folder
 
-MARKER = re.compile(r"^<\|(system|user|assistant)\|>[ \t]*\r?\n", re.MULTILINE)
-KINDS = ("math", "choice", "text", "code")
+MARKER = re.compile(r"^<\|(system|user|assistant)\|>[ \t]*(?:\r?\n|\Z)", re.MULTILINE)
+KINDS = get_args(AnswerKind)
+RENDER_ERRORS = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+"""What the expressions of a template can raise when they meet a problem's values."""
 
 
 class Template:
@@ -36,49 +39,72 @@ class Template:
         environment = ImmutableSandboxedEnvironment(
             undefined=jinja2.StrictUndefined, keep_trailing_newline=False
         )
-        try:
-            self._parts = [(role, environment.from_string(text)) for role, text in _parts(source)]
-        except jinja2.TemplateSyntaxError as error:
-            raise RecipeError(f"{name}:{error.lineno}: {error.message}.") from None
+        self._parts = [(role, _parsed(environment, text, line, name)) for role, text, line in _parts(source)]
 
     def messages(self, prompt: Prompt, **more: str) -> list[Message]:
         """The chat messages for one problem, each stripped of outer white space; `more` are further variables of the
-        template (reference and answer for a judge). Raises RecipeError."""
+        template (reference and answer for a judge). Raises RecipeError.
+        """
         try:
             return [Message(role, self._render(part, prompt, more)) for role, part in self._parts]
-        except jinja2.TemplateError as error:
+        except RENDER_ERRORS as error:
+            names = ", ".join(["question", "tags", "tests", *more])
             raise RecipeError(
-                f"{self.name}: {error} (problem {prompt.id}); a template may use question, tags and tests."
+                f"{self.name}: {error} (problem {prompt.id}); a template may use {names}."
             ) from None
 
     def without_examples(self) -> Template:
-        """The same template with its system messages and its last user message only."""
+        """The same template with its system messages and its last user message only. Raises RecipeError."""
         parts = _parts(self.source)
-        keep = [f"<|{role}|>\n{text}" for role, text in parts[:-1] if role == "system"]
-        return Template("\n".join([*keep, f"<|{parts[-1][0]}|>\n{parts[-1][1]}"]), self.name)
+        asked = [text for role, text, _ in parts if role == "user"]
+        if not asked:
+            raise RecipeError(f"{self.name} has no user message, so it asks nothing.")
+        keep = [f"<|system|>\n{text}" for role, text, _ in parts if role == "system"]
+        return Template("\n".join([*keep, f"<|user|>\n{asked[-1]}"]), self.name)
 
     @staticmethod
     def _render(part: jinja2.Template, prompt: Prompt, more: dict[str, str]) -> str:
         return part.render(question=prompt.question, tags=prompt.tags, tests=prompt.tests, **more).strip()
 
 
-def _parts(source: str) -> list[tuple[str, str]]:
-    pieces = MARKER.split(source)
-    parts = list(zip(pieces[1::2], pieces[2::2], strict=True))
-    if pieces[0].strip():
-        parts.insert(0, ("user", pieces[0]))
-    return parts or [("user", source)]
+def _parsed(environment: jinja2.Environment, text: str, line: int, name: str) -> jinja2.Template:
+    try:
+        return environment.from_string(text)
+    except jinja2.TemplateSyntaxError as error:
+        raise RecipeError(f"{name}:{line + error.lineno - 1}: {str(error.message).rstrip('.')}.") from None
+
+
+def _parts(source: str) -> list[tuple[str, str, int]]:
+    """(role, text, line in the file) of each message; a text without markers is one user message."""
+    found = list(MARKER.finditer(source))
+    ends = [match.start() for match in found[1:]] + [len(source)]
+    parts = [
+        (match[1], source[match.end() : end], source.count("\n", 0, match.end()) + 1)
+        for match, end in zip(found, ends, strict=True)
+    ]
+    before = source[: found[0].start()] if found else source
+    return [("user", before, 1), *parts] if before.strip() or not parts else parts
 
 
 def load_template(name: str, recipe: Recipe) -> Template:
     """A template by file (relative to the recipe) or by shipped name. Raises RecipeError naming what exists."""
     path = recipe.path(name)
-    shipped = shipped_folder("prompts") / f"{Path(name).stem}.jinja"
+    shipped = shipped_folder("prompts") / f"{name.removesuffix('.jinja')}.jinja"
     for candidate in (path, shipped if "/" not in name else path):
         if candidate.is_file():
-            return Template(candidate.read_text(encoding="utf-8"), str(name))
+            return Template(_template_text(candidate), name)
     names = ", ".join(sorted(p.stem for p in shipped_folder("prompts").glob("*.jinja")))
     raise RecipeError(f"There is no template {path}, and none shipped by that name (there are {names}).")
+
+
+def _template_text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise RecipeError(f"The template {path} is no UTF-8 text.") from None
+    if not text.strip():
+        raise RecipeError(f"The template {path} is empty, so it asks nothing.")
+    return text
 
 
 def student_template(recipe: Recipe) -> Template:
@@ -96,47 +122,70 @@ def load_problems(recipe: Recipe, section: PromptsSection | None = None) -> tupl
     if section is None:
         raise RecipeError("The recipe has no [prompts] table, so there is nothing to ask.")
     if section.hf is not None:
-        rows, where = _hub_rows(section), f"hf:{section.hf}"
+        rows, where = hub_rows(section), f"hf:{section.hf}"
     else:
         path = recipe.path(str(section.problems))
-        rows, where = _file_rows(path), str(path)
-    prompts, warnings = _unique(_prompts(rows, section), where)
+        rows, where = file_rows(path), str(path)
+    prompts, warnings = _unique(_prompts(rows, section, where), where, section.limit)
     if not prompts:
         raise InputError(f"{where} holds no problem; it needs at least one row with a question.")
-    return prompts[: section.limit], warnings
+    return prompts, warnings
 
 
-def _prompts(
-    rows: Iterable[tuple[str, dict[str, Any]]], section: PromptsSection
-) -> Iterator[tuple[str, Prompt]]:
-    for where, row in rows:
+def _prompts(rows: Iterable[Placed], section: PromptsSection, source: str) -> Iterator[tuple[str, Prompt]]:
+    """The rows as problems. Raises InputError for a row, and when a column that `columns` names is in no row."""
+    unseen, count = dict(section.columns), 0
+    for count, (where, row) in enumerate(rows, 1):  # noqa: B007 - counted for the error
+        unseen = {name: column for name, column in unseen.items() if column not in row}
         yield where, to_prompt(row, where, section.columns, section.answer_kind)
+    for name, column in unseen.items() if count else ():
+        raise InputError(f"{source}: no row has the column '{column}' that columns.{name} names.")
 
 
 def to_prompt(row: dict[str, Any], where: str, columns: dict[str, str], kind: AnswerKind) -> Prompt:
     """One row as a Prompt. Raises InputError naming `where` (file and line) and the column."""
-    question = row.get(columns.get("question", "question"))
-    if not isinstance(question, str) or not question.strip():
+    cells = {name: _cell(row.get(columns.get(name, name))) for name in COLUMNS}
+    question = cells["question"]
+    if not isinstance(question, str):
         column = columns.get("question", "question")
+        what = "no question" if question is None else "a question that is no text"
         raise InputError(
-            f"{where}: the row has no question (column '{column}'); it has {', '.join(map(str, row)) or 'nothing'}."
+            f"{where}: the row has {what} (column '{column}'); it has {', '.join(map(str, row)) or 'nothing'}."
         )
-    answer = row.get(columns.get("answer", "answer"))
-    own_kind = row.get(columns.get("answer_kind", "answer_kind")) or kind
+    own_kind = cells["answer_kind"] or kind
     if own_kind not in KINDS:
         raise InputError(f"{where}: answer_kind is {own_kind!r}; it must be one of {', '.join(KINDS)}.")
-    return Prompt(
-        id=str(row.get(columns.get("id", "id")) or prompt_id_of(question)),
+    prompt = Prompt(
+        id=_scalar(cells["id"], "id", where) or prompt_id_of(question),
         question=question,
-        answer=None if answer is None or str(answer).strip() == "" else str(answer),
+        answer=_scalar(cells["answer"], "answer", where),
         answer_kind=own_kind,
-        tests=row.get(columns.get("tests", "tests")),
-        tags=_tags(row.get(columns.get("tags", "tags")), where),
+        tests=cells["tests"],
+        tags=_tags(cells["tags"], where),
     )
+    try:
+        msgspec.json.encode(prompt)
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InputError(f"{where}: the row can't be written as JSON ({error}).") from None
+    return prompt
+
+
+def _cell(value: Any) -> Any:
+    """A cell as it is; None for what stands for "nothing here" (blank text, the NaN of Parquet and JSON)."""
+    blank = isinstance(value, str) and not value.strip()
+    return None if blank or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def _scalar(value: Any, column: str, where: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return str(value)
+    raise InputError(f"{where}: {column} must be a text or a number, not {type(value).__name__}.")
 
 
 def _tags(value: Any, where: str) -> dict[str, Any]:
-    if value in (None, ""):
+    if value is None:
         return {}
     if isinstance(value, str):
         try:
@@ -148,8 +197,12 @@ def _tags(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-def _unique(found: Iterable[tuple[str, Prompt]], where: str) -> tuple[list[Prompt], list[str]]:
-    """Refuse repeated ids; drop repeated questions (they would be asked, and paid for, twice) and say so."""
+def _unique(
+    found: Iterable[tuple[str, Prompt]], where: str, limit: int | None
+) -> tuple[list[Prompt], list[str]]:
+    """The first `limit` problems. Repeated ids are refused; repeated questions (they would be asked, and paid for,
+    twice) are dropped and told.
+    """
     prompts: list[Prompt] = []
     ids: dict[str, str] = {}
     questions: dict[str, str] = {}
@@ -164,78 +217,10 @@ def _unique(found: Iterable[tuple[str, Prompt]], where: str) -> tuple[list[Promp
             )
         ids[prompt.id] = questions[prompt.question] = place
         prompts.append(prompt)
+        if len(prompts) == limit:
+            break
     if not repeated:
         return prompts, []
     return prompts, [
         f"{where}: {len(repeated)} repeated questions are asked once only (the first: {repeated[0]})."
     ]
-
-
-def _file_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    if not path.is_file():
-        raise InputError(f"There is no problem file {path}.")
-    kind = path.suffix.lower()
-    if kind in (".jsonl", ".ndjson", ".json"):
-        yield from _jsonl_rows(path)
-    elif kind == ".csv":
-        yield from _csv_rows(path)
-    elif kind == ".parquet":
-        datasets = _datasets(f"{path} is a Parquet file")
-        table = datasets.Dataset.from_parquet(str(path), keep_in_memory=True)
-        yield from ((f"{path}: row {number}", row) for number, row in enumerate(table, 1))
-    else:
-        raise InputError(f"{path} is no problem file that can be read: use .jsonl, .csv or .parquet.")
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    number = 0
-
-    def lines(file: TextIO) -> Iterator[str]:
-        nonlocal number
-        for number, line in enumerate(file, 1):  # noqa: B007 - counted for the reports
-            yield line
-
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for row in jsonlines.Reader(lines(file)).iter(skip_empty=True):
-                if not isinstance(row, dict):
-                    raise InputError(
-                        f"{path}:{number}: a row must be a JSON object, not {type(row).__name__}."
-                    )
-                yield f"{path}:{number}", row
-    except (jsonlines.InvalidLineError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}:{number}: no valid JSON row ({str(error).splitlines()[0]}).") from None
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for row in reader:
-                yield (
-                    f"{path}:{reader.line_num}",
-                    {key: value for key, value in row.items() if key is not None},
-                )
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no valid CSV ({error}).") from None
-
-
-def _hub_rows(section: PromptsSection) -> Iterator[tuple[str, dict[str, Any]]]:
-    datasets = _datasets("prompts.hf")
-    try:
-        table = datasets.load_dataset(section.hf, section.config, split=section.split)
-    except Exception as error:  # noqa: BLE001 - the hub client raises its own and its transport's errors
-        raise InputError(
-            f"The data set {section.hf} can't be loaded from the hub: {str(error).splitlines()[0]}"
-        ) from None
-    yield from ((f"{section.hf}: row {number}", row) for number, row in enumerate(table, 1))
-
-
-def _datasets(what: str) -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise MissingPackageError(
-            f"{what}, which needs the package datasets: pip install 'r1distill[train]'."
-        ) from None
-    return datasets

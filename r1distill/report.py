@@ -1,13 +1,15 @@
 """VERB report: a run folder -> report.html, one file to look at: what was kept, what it cost, what came over.
 
 Reads only what the other verbs wrote. Everything from traces is escaped, nothing in the page runs or loads
-anything (content security policy), so that hostile trace text can do no harm.
+anything (content security policy), and what would steer the display (control characters, the direction of writing)
+is shown as a sign, so that hostile trace text can do no harm.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections import defaultdict
+import json
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,17 @@ from r1distill.errors import InputError
 from r1distill.index import Index
 from r1distill.ledger import read_lines, write_atomic
 from r1distill.recipe import Recipe
-from r1distill.records import Trace
+from r1distill.records import Prompt, Trace
 from r1distill.run import Run, read_json
 from r1distill.scores import Difference, Score
-from r1distill.show import Show, dollars, duration
+from r1distill.show import Show, dollars, duration, plain
+from r1distill.version import __version__
 
 EXAMPLES_KEPT = 3
-EXAMPLES_PER_REASON = 1
 MOST_REASONS = 12
+"""So many reasons get an example each, the most frequent first."""
 SHOWN_CHARS = 3000
-"""So much of an example's reasoning and answer is shown."""
+"""So much of an example's question, reasoning and answer is shown."""
 
 
 class ReportSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,104 +43,132 @@ class ReportSummary(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
+class ShownTrace(msgspec.Struct, frozen=True):
+    """An example as the page shows it."""
+
+    title: str
+    question: str
+    reference: str | None
+    text: str
+    """Reasoning, a line, answer."""
+
+
+class Filtered(msgspec.Struct):
+    """What the page shows of the traces of a filter run; lengths are completion tokens, where they are known."""
+
+    kept: list[ShownTrace] = []
+    rejected: list[ShownTrace] = []
+    kept_lengths: list[int] = []
+    rejected_lengths: list[int] = []
+
+
 def report(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None = None) -> ReportSummary:
     """Write RUN/report.html. Raises InputError when the run has nothing to report."""
     show = show or Show(0)
     path = run.folder / "report.html"
-    facts = gather(recipe, run)
-    sections = [name for name in ("harvest", "filter", "train", "evaluate") if facts[name]]
+    sections = sections_of(run)
     if not sections:
         raise InputError(f"{run.folder} has nothing to report yet: harvest first.")
-    summary = ReportSummary(path=str(path), sections=sections, plots=len(facts["plots"]), dry_run=dry_run)
     if dry_run:
         show.note(f"A report would be written to {path}, on {', '.join(sections)}.")
-        return summary
+        return ReportSummary(path=str(path), sections=sections, plots=0, dry_run=True)
+    facts = gather(recipe, run)
     write_atomic(path, render(facts).encode("utf-8", "replace"))
     show.note(f"Report: {path}")
     if not plots.available():
         show.note("Without matplotlib it has no plots: pip install 'r1distill[report]'.")
-    return summary
+    return ReportSummary(path=str(path), sections=sections, plots=len(facts["plots"]))
+
+
+def sections_of(run: Run) -> list[str]:
+    """The verbs that left something to show."""
+    ledger = run.ledger_folder("traces")
+    asked = [*ledger.glob("part-*.jsonl"), *run.folder.glob("failures*.jsonl")]
+    harvested = ["harvest"] if any(path.stat().st_size for path in asked) else []
+    return harvested + [verb for verb in ("filter", "train", "evaluate") if run.latest(verb)]
 
 
 def gather(recipe: Recipe, run: Run) -> dict[str, Any]:
     """All that the page shows, by section; a section that has not run is None."""
     stages = {verb: run.latest(verb) for verb in ("filter", "train", "evaluate")}
     found = {verb: stage[1] if stage else None for verb, stage in stages.items()}
-    filtered = stages["filter"]
-    kept, rejected = _traces(run, filtered[0]) if filtered else ([], [])
-    metrics = _rows(stages["train"][0] / "metrics.jsonl") if stages["train"] else []
+    filtered = examples(run, stages["filter"][0]) if stages["filter"] else Filtered()
+    metrics = list(_rows(stages["train"][0] / "metrics.jsonl")) if stages["train"] else []
     with Index(run.folder / "index.sqlite") as index:
         index.catch_up("traces", run.ledger_folder("traces"))
         totals, failures = index.totals("traces"), index.failure_counts("traces")
+    evaluated = found["evaluate"] or {}
     facts: dict[str, Any] = {
         "name": recipe.name,
-        "version": importlib.metadata.version("r1distill"),
+        "version": __version__,
         "harvest": totals,
         "failures": failures,
         **found,
-        "scores": msgspec.convert((found["evaluate"] or {}).get("scores", []), list[Score]),
-        "differences": msgspec.convert((found["evaluate"] or {}).get("differences", []), list[Difference]),
-        "examples_kept": kept[:EXAMPLES_KEPT],
-        "examples_rejected": _by_reason(rejected),
+        "scores": msgspec.convert(evaluated.get("scores", []), list[Score]),
+        "differences": msgspec.convert(evaluated.get("differences", []), list[Difference]),
+        "filtered": filtered,
         "recipe": read_json(run.folder / "recipe.resolved.json"),
     }
-    facts["plots"] = _plots(facts, kept, rejected, metrics) if plots.available() else {}
+    facts["plots"] = _plots(facts, metrics) if plots.available() else {}
     facts["limits"] = limits(facts["scores"], facts["differences"])
+    facts["recipe_text"] = json.dumps(facts["recipe"], indent=2, ensure_ascii=False)
     return facts
 
 
-class _Shown(msgspec.Struct):
-    trace: Trace
-    question: str
-    reference: str | None
-    reasons: list[str]
-
-    @property
-    def text(self) -> str:
-        parts = [part for part in (self.trace.reasoning, self.trace.answer) if part]
-        text = "\n———\n".join(parts)
-        return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + " …"
-
-
-def _traces(run: Run, stage: Path) -> tuple[list[_Shown], list[_Shown]]:
+def examples(run: Run, stage: Path) -> Filtered:
+    """A few traces to look at, the first kept and one per reason of rejection, and the lengths of all."""
     prompts = {prompt.id: prompt for prompt in run.prompts()}
-    reasons = {row["trace_id"]: row["reasons"] for row in _rows(stage / "reasons.jsonl")}
+    reasons = {row["trace_id"]: row["reasons"] for row in _rows(stage / "reasons.jsonl") if row["rejected"]}
+    counts = Counter(reason for found in reasons.values() for reason in found)
+    wanted = [
+        reason for reason, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_REASONS]
+    ]
+    shown = Filtered()
+    for trace in _traces(stage / "kept.jsonl"):
+        shown.kept_lengths += _length(trace)
+        if len(shown.kept) < EXAMPLES_KEPT:
+            shown.kept.append(_shown("kept", trace, prompts))
+    by_reason: dict[str, ShownTrace] = {}
+    for trace in _traces(stage / "rejected.jsonl"):
+        shown.rejected_lengths += _length(trace)
+        for reason in reasons.get(trace.id, []):
+            if reason in wanted and reason not in by_reason:
+                by_reason[reason] = _shown(f"{reason} ({counts[reason]:,} traces)", trace, prompts)
+    shown.rejected = [by_reason[reason] for reason in wanted if reason in by_reason]
+    return shown
+
+
+def _traces(path: Path) -> Iterator[Trace]:
     decoder = msgspec.json.Decoder(Trace)
-    shown: dict[str, list[_Shown]] = {"kept": [], "rejected": []}
-    for name, rows in shown.items():
-        for _, line in read_lines(stage / f"{name}.jsonl"):
-            trace = decoder.decode(line)
-            prompt = prompts.get(trace.prompt_id)
-            question = prompt.question if prompt else trace.messages[-1].content
-            rows.append(_Shown(trace, question, prompt.answer if prompt else None, reasons.get(trace.id, [])))
-    return shown["kept"], shown["rejected"]
+    for _, line in read_lines(path):
+        yield decoder.decode(line)
 
 
-def _by_reason(rejected: list[_Shown]) -> dict[str, list[_Shown]]:
-    """Rejected traces by each of their reasons, the most frequent first, a few of each."""
-    groups: dict[str, list[_Shown]] = defaultdict(list)
-    for item in rejected:
-        for reason in item.reasons:
-            groups[reason].append(item)
-    most = sorted(groups, key=lambda reason: (-len(groups[reason]), reason))[:MOST_REASONS]
-    return {
-        f"{reason} ({len(groups[reason]):,} traces)": groups[reason][:EXAMPLES_PER_REASON] for reason in most
-    }
+def _length(trace: Trace) -> list[int]:
+    return [] if trace.usage.completion_tokens is None else [trace.usage.completion_tokens]
 
 
-def _plots(
-    facts: dict[str, Any], kept: list[_Shown], rejected: list[_Shown], metrics: list[dict[str, Any]]
-) -> dict[str, str]:
+def _shown(title: str, trace: Trace, prompts: dict[str, Prompt]) -> ShownTrace:
+    prompt = prompts.get(trace.prompt_id)
+    question = prompt.question if prompt else trace.messages[-1].content if trace.messages else ""
+    text = "\n———\n".join(part for part in (trace.reasoning, trace.answer) if part)
+    return ShownTrace(title, _cut(question), prompt.answer if prompt else None, _cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + " …"
+
+
+def _plots(facts: dict[str, Any], metrics: list[dict[str, Any]]) -> dict[str, str]:
     drawn: dict[str, str] = {}
     if facts["filter"]:
-        drawn["funnel"] = plots.funnel_plot(
-            facts["filter"]["traces"], facts["filter"]["funnel"], facts["filter"]["kept"]
-        )
-        lengths = [[s.trace.usage.completion_tokens or 0 for s in group] for group in (kept, rejected)]
-        drawn["lengths"] = plots.lengths_plot(*lengths)
+        found, filtered = facts["filter"], facts["filtered"]
+        drawn["funnel"] = plots.funnel_plot(found["traces"], found["funnel"], found["kept"])
+        if filtered.kept_lengths or filtered.rejected_lengths:
+            drawn["lengths"] = plots.lengths_plot(filtered.kept_lengths, filtered.rejected_lengths)
     if any(row.get("loss") is not None for row in metrics):
         drawn["loss"] = plots.loss_plot(metrics)
-    if facts["evaluate"]:
+    if facts["scores"]:
         for mode in ("lenient", "strict"):
             drawn[f"scores_{mode}"] = plots.scores_plot(facts["evaluate"]["scores"], mode)
     return drawn
@@ -168,8 +199,9 @@ def limits(scores: list[Score], differences: list[Difference]) -> list[str]:
     return text
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return [msgspec.json.decode(line) for _, line in read_lines(path)] if path.exists() else []
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    for _, line in read_lines(path) if path.exists() else ():
+        yield msgspec.json.decode(line)
 
 
 def render(facts: dict[str, Any]) -> str:
@@ -178,10 +210,14 @@ def render(facts: dict[str, Any]) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "shipped"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: plain(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "dollars": dollars,
         "duration": duration,
         "points": lambda share: f"{share * 100:.1f}",
+        "count": lambda number: "unknown" if number is None else f"{number:,}",
     }
     return environment.get_template("report.html.jinja").render(**facts)

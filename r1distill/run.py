@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ from r1distill.records import Prompt, Trace, digest
 KEPT_STAGES = 5
 """So many results of a stage stay on disk; older ones are removed when a new one is made."""
 LedgerName = Literal["traces", "evaluate"]
+R = TypeVar("R")
 
 
 class Run:
@@ -55,12 +56,14 @@ class Run:
         return self.folder / "logs" / f"{name}.log"
 
     def save_recipe(self, recipe: Recipe) -> None:
-        """Keep the recipe as written (recipe.toml) and with all defaults; one that came from a run folder is there."""
-        if recipe.source is None:
+        """Keep the recipe with all defaults, and as written if it has a file; one that is there stays if this has none."""
+        resolved = self.folder / "recipe.resolved.json"
+        if recipe.source is None and resolved.exists():
             return
-        write_atomic(self.folder / "recipe.resolved.json", resolved_json(recipe).encode())
-        write_atomic(self.folder / "recipe.toml", recipe.source.read_bytes())
-        self.update_manifest("recipe_folder", os.path.relpath(recipe.folder, self.folder))
+        write_atomic(resolved, resolved_json(recipe).encode())
+        if recipe.source is not None:
+            write_atomic(self.folder / "recipe.toml", recipe.source.read_bytes())
+        self.update_manifest("recipe_folder", os.path.relpath(recipe.folder.resolve(), self.folder.resolve()))
 
     def manifest(self) -> dict[str, Any]:
         """What the verbs reported when they ended; {} for a new run."""
@@ -82,19 +85,18 @@ class Run:
         """The problems saved by the last harvest. Raises InputError when there are none."""
         path = self.folder / "prompts.jsonl"
         if not path.exists():
-            raise InputError(
-                f"{path} is missing: harvest first, or give the recipe instead of the run folder."
-            )
+            raise InputError(f"{self.folder} has no problems yet ({path.name} is missing): harvest first.")
         decoder = msgspec.json.Decoder(Prompt)
-        return [decoder.decode(line) for _, line in read_lines(path)]
+        return [_decoded(decoder, line, path, offset) for offset, line in read_lines(path)]
 
     def read_traces(self, ledger: LedgerName, refs: Iterable[TraceRef]) -> Iterator[tuple[bytes, Trace]]:
-        """Yield (raw line, Trace) for each ref, in their order."""
+        """Yield (raw line, Trace) for each ref, in their order. Raises InputError for a row that is no trace."""
         decoder = msgspec.json.Decoder(Trace)
         folder = self.ledger_folder(ledger)
         for name, group in groupby(refs, key=lambda ref: ref.name):
-            for line in read_at(folder / name, [(ref.offset, ref.length) for ref in group]):
-                yield line, decoder.decode(line)
+            spans = [(ref.offset, ref.length) for ref in group]
+            for (offset, _), line in zip(spans, read_at(folder / name, spans), strict=True):
+                yield line, _decoded(decoder, line, folder / name, offset)
 
     def stage(self, verb: str, stage_id: str) -> Path:
         """Folder VERB/ID of a stage; it is complete when it holds a summary.json."""
@@ -128,6 +130,15 @@ class Run:
         return (folder, summary) if summary is not None else None
 
 
+def _decoded(decoder: msgspec.json.Decoder[R], line: bytes, path: Path, offset: int) -> R:
+    try:
+        return decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: the row at byte {offset} can't be read ({error}); remove that line."
+        ) from None
+
+
 def stage_id(settings: Any, inputs: Iterable[str]) -> str:
     """The short id of a stage: 12 hex digits over its settings and the sorted ids of what it reads."""
     return digest({"settings": settings, "inputs": sorted(inputs)})[:12]
@@ -139,7 +150,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is broken ({error}); remove it and run the command again.") from None
     if not isinstance(data, dict):
         raise InputError(f"{path} is broken (no JSON object); remove it and run the command again.")
@@ -165,4 +176,4 @@ def _recipe_of_run(folder: Path, overrides: tuple[str, ...]) -> Recipe:
     for override in overrides:
         apply_override(data, override)
     beside = read_json(folder / "manifest.json") or {}
-    return parse_recipe(data, str(folder), (folder / beside.get("recipe_folder", "../..")).resolve())
+    return parse_recipe(data, str(folder), (folder / str(beside.get("recipe_folder", "../.."))).resolve())

@@ -5,12 +5,17 @@ Live bars when stderr is a terminal, plain lines every few seconds when it is no
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+STEERING = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters but tab and newline, line and paragraph separators, bidirectional controls, lone surrogates."""
 PLAIN_EVERY_S = 5.0
 """Seconds between two plain progress lines when stderr is not a terminal."""
 
@@ -24,7 +29,7 @@ class Show:
     def note(self, text: str, level: int = 1) -> None:
         """Print one line, if the level asks for it."""
         if self.level >= level:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
+            print(plain(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print a table; every column but the first is aligned to the right when all its cells are numbers."""
@@ -35,12 +40,12 @@ class Show:
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+        table = Table(title=escape(plain(title)), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
         for number, column in enumerate(columns):
             numeric = number > 0 and all(_is_number(str(row[number])) for row in rows)
             table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(escape(str(cell)) for cell in row))
+            table.add_row(*(escape(plain(str(cell))) for cell in row))
         width = None if sys.stderr.isatty() else 120
         Console(stderr=True, width=width).print(table)
 
@@ -121,12 +126,18 @@ class _LiveProgress(Progress):
         self.bar.update(self.task, completed=done, detail=detail)
 
 
+def plain(text: str) -> str:
+    """`text` without characters that steer a terminal: colours, cursor, the direction of writing."""
+    return STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def duration(seconds: float | None) -> str:
     """Seconds for people: '7.3 s', '4 min 05 s', '2 h 10 min'."""
     if seconds is None:
         return "unknown time"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
+    seconds = round(seconds)
     if seconds < 3600:
         return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"

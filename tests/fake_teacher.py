@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 HOLD_S = 20.0
-MOST_HEADER_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,13 @@ class FakeTeacher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(10)
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening and cut all connections; closing again does nothing."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end.set)
+            self._thread.join(10)
 
     def _run(self, started: threading.Event) -> None:
         async def serve() -> None:
@@ -109,7 +113,8 @@ class FakeTeacher:
     def release(self) -> None:
         """Let all held answers go, also those that come later."""
         assert self._released is not None
-        self._loop.call_soon_threadsafe(self._released.set)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._released.set)
 
     def wait_for(self, count: int, timeout_s: float = 20.0) -> None:
         """Block until `count` requests arrived."""
@@ -125,8 +130,8 @@ class FakeTeacher:
         try:
             while await self._one(reader, writer):
                 pass
-        except (OSError, EOFError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client went away, or the server ends
         finally:
             with contextlib.suppress(OSError):
                 writer.close()

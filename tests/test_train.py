@@ -140,8 +140,17 @@ def test_folder_that_is_no_model(tmp_path):
     with pytest.raises(InputError, match=r"no config\.json"):
         train(recipe(tmp_path / "m"), run_with_rows(tmp_path / "run", [row(1)]))
     (tmp_path / "m/config.json").write_text("{}")
-    with pytest.raises(InputError, match="can't be loaded"):
+    (tmp_path / "m/model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(InputError, match=r"tokenizer in .* can't be loaded"):
         train(recipe(tmp_path / "m"), run_with_rows(tmp_path / "run", [row(1)]))
+
+
+def test_broken_weights(tmp_path):
+    base = save_tiny_student(tmp_path / "m")
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"The student in .* can't be loaded"):
+        train(recipe(base), run_with_rows(tmp_path / "run", [row(1)]))
 
 
 def test_broken_gguf(tmp_path, monkeypatch):

@@ -112,12 +112,13 @@ def load_tokenizer(folder: Path) -> Any:
 def load_model(folder: Path) -> Any:
     """The causal language model of a student's folder: float32 without a GPU, bfloat16 with one. Raises InputError."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     dtype = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
     try:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"The student in {folder} can't be loaded: {_first_line(error)}") from None
 
 

@@ -106,9 +106,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Show the progress; ask for a checkpoint when it is time, or when interrupted."""
-        losses = [row.loss for row in self.metrics if row.loss is not None]
+        loss = next((row.loss for row in reversed(self.metrics) if row.loss is not None), None)
         spent = max(self.elapsed_s, 1e-9)
-        detail = f"loss {losses[-1]:.3f}, " if losses else ""
+        detail = f"loss {loss:.3f}, " if loss is not None else ""
         if self._progress:
             self._progress.update(
                 state.global_step, f"{detail}{self.labelled_tokens / spent:.0f} labelled tokens/s"

@@ -53,7 +53,7 @@ def _start(child: subprocess.Popen[bytes], config: Mapping[str, object], log: Pa
     line = child.stdout.readline() if ready else b""
     try:
         address = str(json.loads(line)["address"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         raise _failed(child, log) from None
     while time.monotonic() < deadline and child.poll() is None:
         with suppress(httpx.HTTPError):

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from r1distill.errors import InputError, RecipeError
 from r1distill.recipe import Recipe, TeacherSection, api_key
+from r1distill.records import CEILING_KEYS
 from r1distill.teachers.client import Endpoint
 from r1distill.teachers.embedded import embedded_server
 from r1distill.teachers.providers import Provider, provider
-from r1distill.records import CEILING_KEYS
 from r1distill.weights import gguf_path, weights_digest
 
 OURS = ("messages", "model", "n", "stream", "stream_options")

@@ -49,7 +49,8 @@ def policy(
     max_attempts: int, sleep: Sleep, ever_answered: Callable[[], bool], stopping: Callable[[], bool]
 ) -> AsyncRetrying:
     """The policy for one item: retry what a Refusal says may be retried, unless the run is stopping; the last Refusal
-    is raised as it is."""
+    is raised as it is.
+    """
     jitter = wait_random_exponential(multiplier=FIRST_BOUND_S, max=LAST_BOUND_S)
 
     def wait(state: RetryCallState) -> float:

@@ -1,0 +1,214 @@
+"""The HTTP lane against a real server that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from fake_teacher import (
+    DONE,
+    STREAM_HEAD,
+    Act,
+    FakeTeacher,
+    Script,
+    answer,
+    cut_body,
+    error,
+    event,
+    hang,
+    piece,
+    raw,
+    reset,
+    stream_answer,
+    streamed,
+)
+
+from r1distill.teachers.client import ChatClient, Endpoint
+from r1distill.teachers.replies import Action, Refusal, Reply
+
+KEY = "sk-proj-abcdefghijklmnopqrstuvwx"
+BODY = {"messages": [{"role": "user", "content": "6 * 7?"}], "temperature": 0.5}
+
+
+def ask(base_url: str, *, stream: bool = False, idle_s: float = 5, total_s: float = 10, count: int = 1, **endpoint: Any) -> Any:
+    """The outcomes of `count` requests at once (the only one itself for one): Reply or Refusal."""
+
+    async def one(client: ChatClient) -> Reply | Refusal:
+        try:
+            return await client.ask(BODY)
+        except Refusal as refused:
+            return refused
+
+    async def run() -> list[Reply | Refusal]:
+        where = Endpoint(base_url, KEY, "m", **endpoint)
+        async with ChatClient(where, idle_timeout_s=idle_s, total_timeout_s=total_s, stream=stream) as client:
+            return list(await asyncio.gather(*(one(client) for _ in range(count))))
+
+    outcomes = asyncio.run(run())
+    return outcomes if count > 1 else outcomes[0]
+
+
+def ask_fake(script: Script, **how: Any) -> Any:
+    with FakeTeacher(script) as teacher:
+        outcome = ask(teacher.base_url, **how)
+        teacher.release()
+    return outcome
+
+
+def test_what_is_sent() -> None:
+    with FakeTeacher(answer("42", reasoning="6 * 7")) as teacher:
+        reply = ask(teacher.base_url, extra_body={"provider": {"only": ["x"]}, "model": "other"})
+    assert reply.split == ("6 * 7", "42", "reasoning")
+    (request,) = teacher.requests
+    assert request.path == "/v1/chat/completions"
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.body == {**BODY, "model": "m", "provider": {"only": ["x"]}}
+
+
+def test_what_is_sent_for_a_stream() -> None:
+    with FakeTeacher(stream_answer("42", "6 * 7")) as teacher:
+        reply = ask(teacher.base_url, stream=True)
+    assert reply.split == ("6 * 7", "42", "reasoning")
+    assert reply.usage.completion_tokens == 20
+    assert teacher.requests[0].body == {**BODY, "model": "m", "stream": True, "stream_options": {"include_usage": True}}
+
+
+def test_the_environment_of_openai_is_not_sent_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer sk-other")
+    with FakeTeacher(answer("42")) as teacher:
+        ask(teacher.base_url)
+    headers = teacher.requests[0].headers
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert not {"openai-organization", "openai-project"} & set(headers)
+
+
+def test_our_own_server_is_not_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert isinstance(ask_fake(answer("42"), local=True), Reply)
+    assert isinstance(ask_fake(answer("42"), local=False), Refusal)
+
+
+def test_more_than_a_hundred_requests_at_once() -> None:
+    with FakeTeacher(answer("42", hold=True)) as teacher:
+
+        async def run() -> list[Reply]:
+            async with ChatClient(
+                Endpoint(teacher.base_url, KEY, "m"), idle_timeout_s=20, total_timeout_s=20, stream=False
+            ) as client:
+                asked = asyncio.gather(*(client.ask(BODY) for _ in range(150)))
+                await asyncio.to_thread(teacher.wait_for, 150)
+                teacher.release()
+                return list(await asked)
+
+        assert len(asyncio.run(run())) == 150
+    assert teacher.peak == 150
+
+
+NO_FINISH = Act((STREAM_HEAD, piece(content="4")))
+FAULTS: list[tuple[str, Act, bool, Action, str]] = [
+    ("cut body", cut_body(), False, Action.RETRY, "network"),
+    ("reset", reset(), False, Action.RETRY, "network"),
+    ("500", error(500), False, Action.RETRY, "server"),
+    ("502 page", raw(b"<html>Bad gateway</html>", 502, "text/html"), False, Action.RETRY, "overload"),
+    ("529", error(529), False, Action.RETRY, "overload"),
+    ("401", error(401, f"Incorrect API key provided: {KEY}"), False, Action.STOP, "key"),
+    ("402", error(402), False, Action.STOP, "money"),
+    ("404", error(404), False, Action.STOP, "not_found"),
+    ("quota", error(429, code="insufficient_quota"), False, Action.STOP, "quota"),
+    ("context", error(400, code="context_length_exceeded"), False, Action.FINAL, "context_length"),
+    ("200 error", raw(b'{"error": {"message": "x", "code": 503}}'), False, Action.RETRY, "overload"),
+    ("malformed", raw(b'{"choices": [{"mess'), False, Action.RETRY, "malformed"),
+    ("no choices", raw(b'{"choices": []}'), False, Action.RETRY, "empty"),
+    ("stream cut", NO_FINISH, True, Action.RETRY, "cut_stream"),
+    ("stream reset", Act((STREAM_HEAD, piece(content="4")), reset=True), True, Action.RETRY, "cut_stream"),
+    ("stream error", streamed(piece(content="4"), event({"error": {"code": 502}})), True, Action.RETRY, "overload"),
+    ("stream 401", error(401, KEY), True, Action.STOP, "key"),
+    ("stream 429", error(429, Retry_After="3"), True, Action.RETRY, "rate"),
+    ("stream json error", raw(b'{"error": {"message": "x", "code": 429}}'), True, Action.RETRY, "rate"),
+]
+
+
+@pytest.mark.parametrize(("act", "stream", "action", "error_class"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+def test_faults(act: Act, stream: bool, action: Action, error_class: str) -> None:
+    refused = ask_fake(act, stream=stream)
+    assert (refused.action, refused.error_class) == (action, error_class)
+    assert KEY not in refused.message
+    assert KEY[-8:] not in refused.message
+
+
+def test_one_request_is_one_request() -> None:
+    with FakeTeacher(error(500)) as teacher:
+        ask(teacher.base_url)
+    assert teacher.count == 1
+
+
+def test_retry_after_is_read() -> None:
+    assert ask_fake(error(429, Retry_After="7")).wait_s == 7
+    assert ask_fake(error(503, Retry_After_Ms="250")).wait_s == 0.25
+
+
+def test_a_redirect_is_not_followed_and_the_key_stays_here() -> None:
+    with FakeTeacher(answer("42"), host="127.0.0.2") as elsewhere:
+        place = elsewhere.base_url + "/chat/completions?token=hunter22"
+        for status in (301, 302, 307, 308):
+            refused = ask_fake(raw(b"", status, Location=place))
+            assert (refused.action, refused.error_class) == (Action.STOP, "redirect")
+            assert "127.0.0.2" in refused.message
+            assert "hunter22" not in refused.message
+    assert elsewhere.count == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_nothing_listens(stream: bool) -> None:
+    refused = ask("http://127.0.0.1:9/v1", stream=stream)
+    assert (refused.action, refused.error_class) == (Action.RETRY, "unreachable")
+    assert "127.0.0.1" in refused.message
+
+
+def test_unreachable_is_said_only_of_an_endpoint_that_never_answered() -> None:
+    with FakeTeacher([answer("42"), hang()]) as teacher:
+
+        async def run() -> str:
+            where = Endpoint(teacher.base_url, KEY, "m")
+            async with ChatClient(where, idle_timeout_s=5, total_timeout_s=5, stream=False) as client:
+                await client.ask(BODY)
+                await asyncio.to_thread(teacher.close)
+                try:
+                    await client.ask(BODY)
+                except Refusal as refused:
+                    return refused.error_class
+            return "answered"
+
+        assert asyncio.run(run()) == "network"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_hanging_server_ends_at_the_total_timeout(stream: bool) -> None:
+    refused = ask_fake(hang(), stream=stream, total_s=0.1)
+    assert (refused.action, refused.error_class) == (Action.RETRY, "timeout")
+
+
+def test_a_silent_stream_ends_at_the_idle_timeout() -> None:
+    refused = ask_fake(Act((STREAM_HEAD, piece(content="4")), hold=True), stream=True, idle_s=0.1)
+    assert (refused.action, refused.error_class) == (Action.RETRY, "timeout")
+
+
+@pytest.mark.parametrize("times", [{"idle_s": 0.1}, {"total_s": 0.1}])
+def test_a_whole_answer_survives_a_stream_that_does_not_end(times: dict[str, float]) -> None:
+    act = Act((STREAM_HEAD, piece(content="42"), piece(finish="stop")), hold=True)
+    assert ask_fake(act, stream=True, **times).split.answer == "42"
+
+
+def test_a_server_that_can_not_stream_is_understood() -> None:
+    assert ask_fake(answer("42", reasoning_content="because"), stream=True).split.reasoning == "because"
+
+
+def test_an_end_without_done_is_an_end() -> None:
+    assert ask_fake(streamed(piece(content="42", finish="stop")), stream=True).split.answer == "42"
+    assert ask_fake(streamed(piece(content="42", finish="stop"), DONE), stream=True).split.answer == "42"

@@ -1,0 +1,92 @@
+"""What people see: levels, plain progress lines, harmless text."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from r1distill import show as module
+from r1distill.show import Progress, Show, dollars, duration, plain
+
+
+def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
+    for level in (0, 1, 2):
+        show = Show(level)
+        show.note("error", 0)
+        show.note("normal")
+        show.note("detail", 2)
+        show.table("T", ("a", "b"), [("x", 1)])
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert (err.count("error"), err.count("normal"), err.count("detail"), err.count("T\n")) == (3, 2, 1, 2)
+
+
+def test_table_aligns_numbers_and_takes_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Show().table("[red]title", ("name", "count", "share", "what"), [("[bold]x", 1, "5.0%", "one"), ("y", "1,000", "-", "two")])
+    lines = capsys.readouterr().err.splitlines()
+    assert "[red]title" in lines[0]
+    assert any("[bold]x" in line and "    1" in line for line in lines)
+    Show().table("nothing", ("a",), [])
+    assert capsys.readouterr().err == ""
+
+
+def test_plain_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    with Show().progress("Asking", 10) as progress:
+        progress.update(1)
+        now += 6.0
+        progress.update(2, "3.0/s")
+        now += 1.0
+        progress.update(10, "all")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["Asking: 2/10, 3.0/s, 24.0 s left", "Asking: 10/10"]
+
+
+def test_quiet_progress_prints_nothing_and_knows_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    with Show(0).progress("Asking", 10) as progress:
+        assert isinstance(progress, Progress)
+        assert progress.left_s() is None
+        progress.update(5)
+        assert progress.left_s() is not None
+    assert capsys.readouterr().err == ""
+
+
+def test_live_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with Show().progress("Asking", 4) as progress:
+        progress.update(4, "[done]")
+    assert "Asking" in terminal.getvalue()
+    assert "4/4" in terminal.getvalue()
+
+
+def test_text_that_steers_a_terminal_is_disarmed(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b[2Jb\rc\u202ed\u2066e\x07\ud800\tf\ng"
+    assert plain(hostile) == "a\ufffd[2Jb\ufffdc\ufffdd\ufffde\ufffd\ufffd\tf\ng"
+    assert plain("naïve 答え 👩‍🔬 می‌خواهم") == "naïve 答え 👩‍🔬 می‌خواهم"
+    Show().note(hostile)
+    Show().table("t\x1b", ("c",), [("\x1b[31m",)])
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "unknown time"), (7.34, "7.3 s"), (0, "0.0 s"), (59.96, "1 min 00 s"), (245, "4 min 05 s"), (7800, "2 h 10 min")],
+)
+def test_duration(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("cost", "text"), [(None, "cost unknown"), (0.0, "$0.0000"), (0.01234, "$0.0123"), (1234.5, "$1,234.50")]
+)
+def test_dollars(cost: float | None, text: str) -> None:
+    assert dollars(cost) == text
