@@ -136,7 +136,8 @@ class Asker:
             try:
                 return await client.ask(body)
             except Refusal as refused:
-                self.tally.retries[refused.error_class] += refused.action is Action.RETRY
+                if refused.action is Action.RETRY:
+                    self.tally.retries[refused.error_class] += 1
                 last = refused
                 raise
 

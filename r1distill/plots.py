@@ -52,9 +52,10 @@ def scores_plot(scores: Sequence[dict[str, Any]], mode: str) -> str:
             axes.bar(at, value, 0.23, yerr=error, capsize=3, color=MODELS.get(who), label=who)
         axes.set_xticks(range(len(sets)), sets)
         axes.set_ylabel(f"pass@1, {mode} (%)")
+        axes.set_ylim(0, 100)
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
-    return _drawn(draw)
+    return _drawn(draw, width=4.8)
 
 
 def funnel_plot(total: int, funnel: Sequence[dict[str, Any]], kept: int) -> str:

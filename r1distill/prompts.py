@@ -50,7 +50,7 @@ class Template:
         except RENDER_ERRORS as error:
             names = ", ".join(["question", "tags", "tests", *more])
             raise RecipeError(
-                f"{self.name}: {error} (problem {prompt.id}); a template may use {names}."
+                f"{self.name}: {str(error).rstrip('.')} (problem {prompt.id}); a template may use {names}."
             ) from None
 
     def without_examples(self) -> Template:
@@ -80,7 +80,7 @@ def _parts(source: str) -> list[tuple[str, str, int]]:
     ends = [match.start() for match in found[1:]] + [len(source)]
     parts = [
         (match[1], source[match.end() : end], source.count("\n", 0, match.end()) + 1)
-        for match, end in zip(found, ends, strict=True)
+        for match, end in zip(found, ends, strict=False)
     ]
     before = source[: found[0].start()] if found else source
     return [("user", before, 1), *parts] if before.strip() or not parts else parts

@@ -25,7 +25,9 @@ class Section(BaseModel):
     """A table of the recipe: frozen, unknown keys and wrong types refused, docs under the fields."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, protected_namespaces=()
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, protected_namespaces=(),
+        defer_build=True,  # validators are built when a recipe is read, not when the package is imported
+    )  # fmt: skip
     )
 
 
@@ -144,7 +146,7 @@ class FilterSection(Section):
     checks: dict[str, dict[str, Any]] = {}
     """One table per check, its name is the key: [filter.checks.correct]. Default: finish, format, length, duplicate,
     correct."""
-    select: SelectSection = SelectSection()
+    select: SelectSection = Field(default_factory=SelectSection)
     """Choice per problem and the train/val split."""
     traces: Literal["owed", "all"] = "owed"
     """"owed": the traces that today's recipe asks for; "all": also those of earlier recipes in this run."""
@@ -221,13 +223,13 @@ class Recipe(Section):
     """The problems and the template."""
     teacher: dict[str, TeacherSection] = {}
     """One table per teacher: [teacher.r1]."""
-    harvest: HarvestSection = HarvestSection()
+    harvest: HarvestSection = Field(default_factory=HarvestSection)
     """Answers per problem, pace, timeouts."""
-    filter: FilterSection = FilterSection()
+    filter: FilterSection = Field(default_factory=FilterSection)
     """Checks and selection."""
     student: StudentSection | None = None
     """The model to fine-tune."""
-    train: TrainSection = TrainSection()
+    train: TrainSection = Field(default_factory=TrainSection)
     """Objective, LoRA, SFT settings."""
     evaluate: EvaluateSection | None = None
     """Held-out problems and sampling."""

@@ -22,9 +22,11 @@ def validated(model: type[S], data: Any, where: str) -> S:
         return model.model_validate(data)
     except ValidationError as error:
         faults = {_key_of(model, fault["loc"]): fault for fault in reversed(error.errors())}
-        key, first = next(reversed(faults.items()))
+        # An unknown key first: it is often the misspelled name of one that is missing.
+        key, first = min(reversed(faults.items()), key=lambda item: item[1]["type"] != "extra_forbidden")
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise RecipeError(f"{where}: {_sentence(model, key, first)}{more}.") from None
+        sentence = f"{where}: {_sentence(model, key, first)}{more}"
+        raise RecipeError(sentence if sentence.endswith("?") else f"{sentence}.") from None
 
 
 def _key_of(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:

@@ -116,17 +116,18 @@ def gather(recipe: Recipe, run: Run) -> dict[str, Any]:
 
 
 def examples(run: Run, stage: Path) -> Filtered:
-    """A few traces to look at, the first kept and one per reason of rejection, and the lengths of all."""
+    """A few traces to look at, kept ones of different problems and one per reason of rejection; the lengths of all."""
     prompts = {prompt.id: prompt for prompt in run.prompts()}
     reasons = {row["trace_id"]: row["reasons"] for row in _rows(stage / "reasons.jsonl") if row["rejected"]}
     counts = Counter(reason for found in reasons.values() for reason in found)
     wanted = [
         reason for reason, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_REASONS]
     ]
-    shown = Filtered()
+    shown, seen = Filtered(), set[str]()
     for trace in _traces(stage / "kept.jsonl"):
         shown.kept_lengths += _length(trace)
-        if len(shown.kept) < EXAMPLES_KEPT:
+        if len(seen) < EXAMPLES_KEPT and trace.prompt_id not in seen:
+            seen.add(trace.prompt_id)
             shown.kept.append(_shown("kept", trace, prompts))
     by_reason: dict[str, ShownTrace] = {}
     for trace in _traces(stage / "rejected.jsonl"):

@@ -70,7 +70,7 @@ def _csv_rows(path: Path) -> Iterator[Placed]:
                     )
                 yield where, row
     except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num if reader else 1}: no valid CSV ({error}).") from None
+        raise InputError(f"{path}:{reader.line_num + 1 if reader else 1}: no valid CSV ({error}).") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: the file is no UTF-8 text.") from None
 

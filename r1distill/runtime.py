@@ -62,7 +62,7 @@ def _base(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:
 
 def _student(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:
     trained = run.latest("train")
-    if trained is None and not (recipe.student and recipe.student.base_url):
+    if trained is None and recipe.student is not None and recipe.student.base_url is None:
         raise InputError(
             f"{run.folder} has no trained student yet: run train first, or leave it out (evaluate.models)."
         )

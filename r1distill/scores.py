@@ -93,8 +93,9 @@ def score_all(rows: Sequence[GradedAnswer]) -> tuple[list[Score], list[Differenc
         difference(groups[name, "student"], groups[name, other], mode)
         for name in dict.fromkeys(name for name, _ in groups)
         for other in ("base", "teacher")
-        for mode in MODES
         if (name, "student") in groups and (name, other) in groups
+        if _by_problem(groups[name, "student"]).keys() & _by_problem(groups[name, other]).keys()
+        for mode in MODES
     ]
     return scores, differences
 
@@ -117,7 +118,7 @@ def score(rows: Sequence[GradedAnswer]) -> Score:
 
 
 def difference(first: Sequence[GradedAnswer], second: Sequence[GradedAnswer], mode: str) -> Difference:
-    """The paired difference of two models over the problems that both answered."""
+    """The paired difference of two models over the problems that both answered (at least one)."""
     a, b = _by_problem(first), _by_problem(second)
     both = [key for key in a if key in b]
     interval = paired_difference(

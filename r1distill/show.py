@@ -40,7 +40,9 @@ class Show:
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=escape(plain(title)), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+        table = Table(
+            title=escape(plain(title)), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold"
+        )
         for number, column in enumerate(columns):
             numeric = number > 0 and all(_is_number(str(row[number])) for row in rows)
             table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")

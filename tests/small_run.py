@@ -69,8 +69,14 @@ class SmallRun:
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         """`r1distill harvest` on this recipe, in a process of its own."""
         (self.folder / "recipe.json").write_text(json.dumps(self.data))
-        command = [sys.executable, str(Path(__file__).with_name("harvest_json.py")), str(self.folder), *options]
-        environment = {**os.environ, KEY_VARIABLE: KEY}
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("harvest_json.py")),
+            str(self.folder),
+            *options,
+        ]
+        root = str(Path(__file__).resolve().parent.parent)
+        environment = {**os.environ, KEY_VARIABLE: KEY, "PYTHONPATH": root}
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

@@ -49,8 +49,15 @@ class Desk:
     def ask(self, script: Script | FakeTeacher, items: list[Wanted], **how: Any) -> Tally:
         limits = HarvestSection(**how.pop("limits", {}))
         teacher = script if isinstance(script, FakeTeacher) else FakeTeacher(script)
-        with teacher, Ledger(self.folder / "part-1-of-1.jsonl") as ledger, Ledger(self.folder / "failures.jsonl") as failures:
-            endpoints = {name: Endpoint(teacher.base_url, KEY, "m", how.pop("local", False)) for name in {i.teacher for i in items}}
+        with (
+            teacher,
+            Ledger(self.folder / "part-1-of-1.jsonl") as ledger,
+            Ledger(self.folder / "failures.jsonl") as failures,
+        ):
+            endpoints = {
+                name: Endpoint(teacher.base_url, KEY, "m", how.pop("local", False))
+                for name in {i.teacher for i in items}
+            }
             self.asker = Asker(endpoints, limits, ledger, failures, sleep=self.sleep, **how)
             return self.asker.run(items, "test")
 
@@ -63,7 +70,9 @@ class Desk:
     def _rows(self, name: str, kind: Any) -> list[Any]:
         import msgspec
 
-        return [msgspec.json.decode(line, type=kind) for line in (self.folder / name).read_bytes().splitlines()]
+        return [
+            msgspec.json.decode(line, type=kind) for line in (self.folder / name).read_bytes().splitlines()
+        ]
 
 
 @pytest.fixture
@@ -128,7 +137,12 @@ def test_the_seed_sent_counts_up_with_the_sample() -> None:
 
 
 def test_a_passing_trouble_is_retried_and_counted(desk: Desk) -> None:
-    acts = [error(500), error(429, Retry_After="3"), raw(b"<html>", 502, "text/html"), answer("42", reasoning="r")]
+    acts = [
+        error(500),
+        error(429, Retry_After="3"),
+        raw(b"<html>", 502, "text/html"),
+        answer("42", reasoning="r"),
+    ]
     tally = desk.ask(acts, wanted(1))
     (trace,) = desk.traces()
     assert (trace.answer, trace.attempts) == ("42", 4)
@@ -140,7 +154,12 @@ def test_a_passing_trouble_is_retried_and_counted(desk: Desk) -> None:
 def test_what_is_given_up_stays_open_and_what_can_not_help_is_final(desk: Desk) -> None:
     def act(request: Request) -> Act:
         number = int(request.text.split()[-1])
-        return [error(500), error(400, code="context_length_exceeded"), raw(b'{"choices": []}'), answer("42")][number]
+        return [
+            error(500),
+            error(400, code="context_length_exceeded"),
+            raw(b'{"choices": []}'),
+            answer("42"),
+        ][number]
 
     tally = desk.ask(act, wanted(4), limits={"max_attempts": 3})
     assert (tally.traces, tally.failed_open, tally.failed_final) == (1, 2, 1)
@@ -151,7 +170,12 @@ def test_what_is_given_up_stays_open_and_what_can_not_help_is_final(desk: Desk) 
 
 
 def test_an_answer_without_reasoning_is_counted(desk: Desk) -> None:
-    assert desk.ask([answer("1"), answer("2", reasoning="r")], wanted(2), limits={"max_in_flight": 1}).without_reasoning == 1
+    assert (
+        desk.ask(
+            [answer("1"), answer("2", reasoning="r")], wanted(2), limits={"max_in_flight": 1}
+        ).without_reasoning
+        == 1
+    )
 
 
 def test_a_cut_answer_is_kept_and_counted(desk: Desk) -> None:
@@ -166,7 +190,9 @@ STOPS = [
 
 
 @pytest.mark.parametrize(("status", "fields", "advice"), STOPS)
-def test_what_no_request_survives_stops_the_run(desk: Desk, status: int, fields: dict[str, Any], advice: str) -> None:
+def test_what_no_request_survives_stops_the_run(
+    desk: Desk, status: int, fields: dict[str, Any], advice: str
+) -> None:
     teacher = FakeTeacher(error(status, f"no: {KEY}", **fields))
     with pytest.raises(StopRunError) as caught:
         desk.ask(teacher, wanted(50), limits={"max_in_flight": 4})
@@ -194,8 +220,13 @@ def test_a_teacher_that_can_not_be_reached_ends_quickly(desk: Desk) -> None:
     with teacher:
         pass
     started = time.monotonic()
-    with Ledger(desk.folder / "part-1-of-1.jsonl") as ledger, Ledger(desk.folder / "failures.jsonl") as failures:
-        asker = Asker({"t": Endpoint(teacher.base_url, KEY, "m")}, HarvestSection(), ledger, failures, sleep=desk.sleep)
+    with (
+        Ledger(desk.folder / "part-1-of-1.jsonl") as ledger,
+        Ledger(desk.folder / "failures.jsonl") as failures,
+    ):
+        asker = Asker(
+            {"t": Endpoint(teacher.base_url, KEY, "m")}, HarvestSection(), ledger, failures, sleep=desk.sleep
+        )
         with pytest.raises(StopRunError, match="can't be reached at http://127") as caught:
             asker.run(wanted(500), "test")
     assert "check base_url" in str(caught.value)
@@ -220,7 +251,7 @@ def test_a_request_refused_from_the_first_on_stops_the_run(desk: Desk) -> None:
 def test_a_teacher_that_fell_silent_ends_the_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ask_module, "SILENT_S", 0.0)
     teacher = FakeTeacher(error(503, "down for today"))
-    with pytest.raises(StopRunError, match="no answer for 0 minutes.*down for today"):
+    with pytest.raises(StopRunError, match=r"no answer for 0 minutes.*down for today"):
         desk.ask(teacher, wanted(100), limits={"max_in_flight": 2, "max_attempts": 1})
     assert ask_module.SILENT_ITEMS <= teacher.count <= ask_module.SILENT_ITEMS + 2
 
@@ -244,7 +275,9 @@ PRICE = PriceSection(input=1.0, output=100.0)
         (answer("42"), PRICE, True, 0.0),
     ],
 )
-def test_the_cost_of_an_answer(desk: Desk, act: Act, price: PriceSection | None, local: bool, cost: float | None) -> None:
+def test_the_cost_of_an_answer(
+    desk: Desk, act: Act, price: PriceSection | None, local: bool, cost: float | None
+) -> None:
     tally = desk.ask(act, wanted(2), prices={"t": price}, local=local)
     assert [trace.cost_usd for trace in desk.traces()] == [cost if cost is None else pytest.approx(cost)] * 2
     assert tally.cost_unknown == (2 if cost is None else 0)
@@ -258,7 +291,9 @@ def test_an_observer_hears_of_every_trace(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("which", ["append", "sync"])
-def test_a_disk_that_fails_ends_the_run_and_keeps_the_rows(desk: Desk, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+def test_a_disk_that_fails_ends_the_run_and_keeps_the_rows(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
     monkeypatch.setattr(ask_module, "TICK_S", 0.01)
     real: Callable[..., Any] = getattr(Ledger, which)
     calls = [0]
@@ -270,7 +305,11 @@ def test_a_disk_that_fails_ends_the_run_and_keeps_the_rows(desk: Desk, monkeypat
         return real(self, *arguments, **more)
 
     monkeypatch.setattr(Ledger, which, failing)
-    act = (lambda r: answer("42", delay_s=0.02)) if which == "append" else (lambda r: hang() if r.number else answer("42"))
+    act = (
+        (lambda r: answer("42", delay_s=0.02))
+        if which == "append"
+        else (lambda r: hang() if r.number else answer("42"))
+    )
     with pytest.raises(StorageError, match="no space left"):
         desk.ask(act, wanted(20), limits={"max_in_flight": 1})
     assert desk.traces()

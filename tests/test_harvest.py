@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import os
 import signal
 import subprocess
 import time
@@ -57,7 +57,9 @@ def test_a_harvest_leaves_a_run_folder(world: World) -> None:
     assert (summary.traces, summary.still_owed, summary.completion_tokens) == (6, 0, 120)
     assert summary.cost_usd is None
     rows = world.rows()
-    assert {(row["prompt_id"], row["sample"]) for row in rows} == {(f"p{i}", s) for i in range(3) for s in range(2)}
+    assert {(row["prompt_id"], row["sample"]) for row in rows} == {
+        (f"p{i}", s) for i in range(3) for s in range(2)
+    }
     promised = {"id", "slot", "prompt_id", "sample", "teacher", "model", "messages", "reasoning", "answer", "finish", "usage",
                 "cost_usd", "created"}  # fmt: skip
     assert promised <= set(rows[0])
@@ -94,7 +96,8 @@ def other_sampling(w: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "new"), [(more_problems, 2), (more_samples, 3), (another_teacher, 6), (other_words, 6), (other_sampling, 6)]
+    ("change", "new"),
+    [(more_problems, 2), (more_samples, 3), (another_teacher, 6), (other_words, 6), (other_sampling, 6)],
 )
 def test_what_is_new_is_asked_and_nothing_else(world: World, change: Any, new: int) -> None:
     world.harvest()
@@ -116,7 +119,9 @@ def test_what_is_new_is_asked_and_nothing_else(world: World, change: Any, new: i
         {"sampling": {"max_completion_tokens": 100, "temperature": 0.5}},
     ],
 )
-def test_price_key_and_pace_are_no_reason_to_ask_again(world: World, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]) -> None:
+def test_price_key_and_pace_are_no_reason_to_ask_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
     monkeypatch.setenv("R1DISTILL_OTHER_KEY", "another-key-0123456789")
     world.harvest()
     world.teacher.update(change)
@@ -145,7 +150,10 @@ def test_a_higher_ceiling_asks_again_for_cut_answers_only(world: World) -> None:
     again = world.harvest()
     assert (again.asked, again.truncated, again.had) == (2, 0, 4)
     assert {request.body["max_tokens"] for request in world.server.requests} == {200}
-    cut, whole = ([row for row in world.rows() if row["prompt_id"] == "p1" and row["finish"] == f] for f in ("length", "stop"))
+    cut, whole = (
+        [row for row in world.rows() if row["prompt_id"] == "p1" and row["finish"] == f]
+        for f in ("length", "stop")
+    )
     assert {row["slot"] for row in cut} == {row["slot"] for row in whole}
     assert not {row["id"] for row in cut} & {row["id"] for row in whole}
     world.teacher["sampling"] = {"max_tokens": 100, "temperature": 0.5}
@@ -163,7 +171,10 @@ def test_failures_are_kept_apart_and_only_open_ones_are_asked_again(world: World
     summary = world.harvest()
     assert (summary.traces, summary.failed_final, summary.failed_open, summary.still_owed) == (2, 2, 2, 2)
     assert summary.retries == {"server": 4}
-    assert {(f["prompt_id"], f["final"], f["attempts"]) for f in world.failures()} == {("p0", True, 1), ("p1", False, 2)}
+    assert {(f["prompt_id"], f["final"], f["attempts"]) for f in world.failures()} == {
+        ("p0", True, 1),
+        ("p1", False, 2),
+    }
     world.asked()
     world.act = lambda request: answer("42")
     assert world.harvest().asked == 2
@@ -174,9 +185,13 @@ def test_failures_are_kept_apart_and_only_open_ones_are_asked_again(world: World
     assert set(world.slots().values()) == {1}
 
 
-@pytest.mark.parametrize(("status", "code"), [(401, None), (402, None), (404, None), (429, "insufficient_quota")])
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, None), (402, None), (404, None), (429, "insufficient_quota")]
+)
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_stop_is_one_sentence_and_no_file_holds_the_key(world: World, status: int, code: str | None, stream: bool) -> None:
+def test_a_stop_is_one_sentence_and_no_file_holds_the_key(
+    world: World, status: int, code: str | None, stream: bool
+) -> None:
     world.act = lambda request: error(status, f"Incorrect API key provided: {KEY} (ends in {KEY[-8:]})", code)
     world.data["harvest"]["stream"] = stream
     with pytest.raises(StopRunError) as caught:
@@ -190,7 +205,9 @@ def test_a_stop_is_one_sentence_and_no_file_holds_the_key(world: World, status: 
     assert holds_key(world.run.folder) == []
 
 
-def test_a_key_that_is_not_set_is_said_before_anything_is_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_not_set_is_said_before_anything_is_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(KEY_VARIABLE)
     with pytest.raises(RecipeError, match=KEY_VARIABLE):
         world.harvest()
@@ -231,11 +248,15 @@ def test_costs_are_summed_and_an_unknown_one_stays_unknown(world: World) -> None
     world.teacher["price"] = {"input": 1.0, "output": 100.0}
     assert world.harvest().cost_usd == pytest.approx(6 * 0.00201)
     world.data["harvest"]["samples"] = 3
-    world.act = lambda request: answer("42", usage=None if "What is 0 " in request.text else {"prompt_tokens": 10, "completion_tokens": 20})
+    world.act = lambda request: answer(
+        "42", usage=None if "What is 0 " in request.text else {"prompt_tokens": 10, "completion_tokens": 20}
+    )
     summary = world.harvest()
     assert summary.cost_usd is None
     assert any("cost unknown" in line for line in lines(summary))
-    assert [row["cost_usd"] for row in world.rows() if row["sample"] == 2 and row["prompt_id"] == "p0"] == [None]
+    assert [row["cost_usd"] for row in world.rows() if row["sample"] == 2 and row["prompt_id"] == "p0"] == [
+        None
+    ]
 
 
 def test_the_teachers_own_cost_is_taken(world: World) -> None:
@@ -319,15 +340,21 @@ def test_a_mix_deals_each_answer_to_one_teacher_for_ever(world: World) -> None:
 
 def test_two_harvests_at_once(world: World) -> None:
     (world.run.folder / "traces").mkdir(parents=True)
-    with Ledger(world.run.folder / "traces" / "part-1-of-1.jsonl"), pytest.raises(LockedError, match="Another process"):
+    with (
+        Ledger(world.run.folder / "traces" / "part-1-of-1.jsonl"),
+        pytest.raises(LockedError, match="Another process"),
+    ):
         world.harvest()
     assert world.asked() == 0
 
 
-def test_what_another_harvest_got_meanwhile_is_not_asked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_harvest_got_meanwhile_is_not_asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The other one ends between our look at the ledger and our taking the lock."""
-    from r1distill import harvest as module
-
+    module = importlib.import_module(
+        "r1distill.harvest"
+    )  # the package's attribute of this name is the function
     real, entered = module._files, []
 
     def after_another(*arguments: Any) -> Any:
@@ -414,7 +441,9 @@ def test_kill_9_loses_and_repeats_nothing_that_was_received(world: World) -> Non
     world.write_problems(30)
     world.data["harvest"]["max_in_flight"] = 4
     for until in (9, 31):
-        world.act = lambda request, until=until: answer("42", hold=True) if request.number >= until else answer("42")
+        world.act = lambda request, until=until: (
+            answer("42", hold=True) if request.number >= until else answer("42")
+        )
         process = world.start()
         world.server.wait_for(until + 4)
         process.kill()
@@ -477,5 +506,6 @@ def test_the_files_are_plain_json_lines(world: World) -> None:
     world.harvest()
     path = world.run.folder / "traces" / "part-1-of-1.jsonl"
     assert len(path.read_bytes().split(b"\n")) == 7
-    assert {json.loads(line)["answer"] for line in path.read_bytes().splitlines()} == {"Überraschung: 4\u20282 😀"}
-    assert os.stat(path).st_size > 0
+    assert {json.loads(line)["answer"] for line in path.read_bytes().splitlines()} == {
+        "Überraschung: 4\u20282 😀"
+    }

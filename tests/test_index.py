@@ -17,7 +17,13 @@ from r1distill.ledger import Ledger, read_at
 from r1distill.records import Failure, Measurement, Trace, Usage, trace_id_of
 
 
-def trace(slot: str, ceiling: int | None = 100, finish: Any = "stop", created: str = "2026-01-01T00:00:00Z", **more: Any) -> Trace:
+def trace(
+    slot: str,
+    ceiling: int | None = 100,
+    finish: Any = "stop",
+    created: str = "2026-01-01T00:00:00Z",
+    **more: Any,
+) -> Trace:
     return Trace(
         id=trace_id_of(slot, ceiling), slot=slot, prompt_id="p", sample=0, teacher=more.pop("teacher", "t"), model="m",
         messages=[], reasoning="", answer="4", finish=finish, max_tokens=ceiling, created=created, **more,
@@ -128,7 +134,13 @@ def test_totals_by_teacher(place: Place) -> None:
         trace("c", teacher="u", cost_usd=0.0, usage=Usage(10**30, 5)),
     )  # fmt: skip
     t, u = place.read()["totals"]
-    assert (t["teacher"], t["traces"], t["truncated"], t["prompt_tokens"], t["completion_tokens"]) == ("t", 2, 1, 11, 22)
+    assert (t["teacher"], t["traces"], t["truncated"], t["prompt_tokens"], t["completion_tokens"]) == (
+        "t",
+        2,
+        1,
+        11,
+        22,
+    )
     assert (t["cost_usd"], t["cost_unknown"]) == (0.5, 1)
     assert (u["cost_usd"], u["cost_unknown"], u["prompt_tokens"], u["completion_tokens"]) == (0.0, 0, None, 5)
 
@@ -138,7 +150,9 @@ def lines(place: Place) -> tuple[Path, list[bytes]]:
     return path, path.read_bytes().splitlines(keepends=True)
 
 
-@pytest.mark.parametrize("broken", [b"not json\n", b"[1]\n", b'{"slot": "x", "id": "y"}\n', b"\xff\n", b"[" * 5000 + b"\n"])
+@pytest.mark.parametrize(
+    "broken", [b"not json\n", b"[1]\n", b'{"slot": "x", "id": "y"}\n', b"\xff\n", b"[" * 5000 + b"\n"]
+)
 def test_an_unreadable_row_is_counted_every_time(place: Place, broken: bytes) -> None:
     place.write(trace("a"), trace("b"))
     path, rows = lines(place)
@@ -189,7 +203,9 @@ def test_ledgers_are_kept_apart(place: Place) -> None:
         assert (set(index.newest("traces")), set(index.newest("evaluate"))) == ({"a"}, {"b"})
 
 
-@pytest.mark.parametrize("rubbish", [b"this is no database, but it is long enough to be looked at" * 50, b"", b"x"])
+@pytest.mark.parametrize(
+    "rubbish", [b"this is no database, but it is long enough to be looked at" * 50, b"", b"x"]
+)
 def test_a_broken_index_is_made_anew(place: Place, rubbish: bytes) -> None:
     place.write(trace("a"))
     place.path.write_bytes(rubbish)

@@ -105,7 +105,9 @@ def test_a_full_disk_leaves_no_half_row(path: Path, monkeypatch: pytest.MonkeyPa
         ledger.append({"n": 0})
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", nine_bytes_then_full)
-            with pytest.raises(StorageError, match="no space left; free some space and run the same command again"):
+            with pytest.raises(
+                StorageError, match="no space left; free some space and run the same command again"
+            ):
                 ledger.append({"n": 1, "text": "long enough for two writes"})
         assert path.read_bytes() == b'{"n":0}\n'
         ledger.append({"n": 2})

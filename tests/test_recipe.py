@@ -73,9 +73,15 @@ PROBLEMS = '[prompts]\nproblems = "p.jsonl"\n'
     ("text", "words"),
     [
         ('nmae = "x"', "unknown key 'nmae'; did you mean 'name'?"),
-        (BASE + "smapling = { top_p = 1 }", "unknown key 'teacher.r1.smapling'; did you mean 'teacher.r1.sampling'?"),
+        (
+            BASE + "smapling = { top_p = 1 }",
+            "unknown key 'teacher.r1.smapling'; did you mean 'teacher.r1.sampling'?",
+        ),
         (BASE + "price = { inptu = 1, output = 1 }", "'teacher.r1.price.input'"),
-        ('name = "x"\n[teachers.r1]\nprovider = "embedded"', "unknown key 'teachers'; did you mean 'teacher'?"),
+        (
+            'name = "x"\n[teachers.r1]\nprovider = "embedded"',
+            "unknown key 'teachers'; did you mean 'teacher'?",
+        ),
         ('name = "x"\n[harvest]\nper_prompt = 1', "did you mean 'filter.select.per_prompt'?"),
         ('name = "x"\n[harvest]\nprovder = "y"', "did you mean 'teacher.NAME.provider'?"),
         ('name = "x"\n[harvest]\nqqq = 1', "unknown key 'harvest.qqq'."),
@@ -92,8 +98,14 @@ PROBLEMS = '[prompts]\nproblems = "p.jsonl"\n'
         ('name = "x"\n[teacher."a b"]\nprovider = "embedded"', "'a b' is no teacher name"),
         ('name = "x"\n[prompts]\nproblems = "p"\nhf = "h"', "'prompts': set exactly one of problems and hf"),
         ('name = "x"\n[prompts]\nlimit = 3', "'prompts': set exactly one of problems and hf"),
-        ('name = "x"\n' + PROBLEMS + 'columns = { qestion = "q" }', "'prompts.columns': 'qestion' is no column"),
-        (BASE + 'sampling = { max_tokens = "64" }', "'teacher.r1.sampling': max_tokens must be a whole number"),
+        (
+            'name = "x"\n' + PROBLEMS + 'columns = { qestion = "q" }',
+            "'prompts.columns': 'qestion' is no column",
+        ),
+        (
+            BASE + 'sampling = { max_tokens = "64" }',
+            "'teacher.r1.sampling': max_tokens must be a whole number",
+        ),
         (BASE + "sampling = { max_tokens = 0 }", "max_tokens must be a whole number"),
         (BASE + "sampling = { temperature = nan }", "temperature is nan, which JSON can't hold"),
         (BASE + "sampling = { a = [{ b = inf }] }", "a[0].b is inf"),
@@ -195,7 +207,9 @@ def test_keys_are_named_and_never_written(tmp_path: Path, monkeypatch: pytest.Mo
     assert api_key(None, "teacher.r1") == "none"
     for value in ("", "  "):
         monkeypatch.setenv("SOME_KEY", value)
-        with pytest.raises(RecipeError, match=r"teacher\.r1 wants its key .* SOME_KEY, which is not set: export SOME_KEY=") as caught:
+        with pytest.raises(
+            RecipeError, match=r"teacher\.r1 wants its key .* SOME_KEY, which is not set: export SOME_KEY="
+        ) as caught:
             api_key("SOME_KEY", "teacher.r1")
         assert caught.value.exit_code == 2
 
@@ -207,7 +221,9 @@ LEAVES = st.one_of(
     st.sampled_from(["all", "math", "embedded", "x"]), st.dates(),
 )  # fmt: skip
 TREES = st.recursive(
-    LEAVES, lambda kids: st.one_of(st.lists(kids, max_size=3), st.dictionaries(KEYS, kids, max_size=4)), max_leaves=12
+    LEAVES,
+    lambda kids: st.one_of(st.lists(kids, max_size=3), st.dictionaries(KEYS, kids, max_size=4)),
+    max_leaves=12,
 )
 
 

@@ -12,9 +12,13 @@ from r1distill.shipped import shipped_folder
 def test_every_key_of_every_section_and_check_has_a_doc() -> None:
     found = {key.name: key for key in keys()}
     expected = {key.replace("*", "NAME") for key in known_keys(Recipe) if not key.endswith("*")}
-    expected |= {f"filter.checks.{name}.{field}" for name, check in CHECKS.items() for field in check.model_fields}
+    expected |= {
+        f"filter.checks.{name}.{field}" for name, check in CHECKS.items() for field in check.model_fields
+    }
     assert set(found) == expected
-    assert [name for name, key in found.items() if len(key.doc) < 10 or not key.doc.endswith((".", ")", "v1"))] == []
+    assert [
+        name for name, key in found.items() if len(key.doc) < 10 or not key.doc.endswith((".", ")", "v1"))
+    ] == []
     assert not {"folder", "source"} & set(found)
 
 

@@ -100,7 +100,18 @@ def test_round_trip_and_frozen(record: msgspec.Struct) -> None:
 
 def test_rows_of_older_and_newer_versions_are_read() -> None:
     row = msgspec.to_builtins(trace())
-    needed = ("id", "slot", "prompt_id", "sample", "teacher", "model", "messages", "reasoning", "answer", "finish")
+    needed = (
+        "id",
+        "slot",
+        "prompt_id",
+        "sample",
+        "teacher",
+        "model",
+        "messages",
+        "reasoning",
+        "answer",
+        "finish",
+    )
     old = msgspec.convert({key: row[key] for key in needed}, Trace)
     assert (old.usage, old.cost_usd, old.max_tokens, old.attempts) == (Usage(), None, None, 1)
     assert old.schema_version == SCHEMA_VERSION

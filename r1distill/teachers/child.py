@@ -8,6 +8,7 @@ parent only and answers under way may still arrive.
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
@@ -31,7 +32,13 @@ def served(module: str, config: Mapping[str, object], log: Path, start_timeout_s
     """
     with log.open("ab") as log_file:
         child = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                module,
+            ],  # -P: a file of the working folder must not shadow a package
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log_file,

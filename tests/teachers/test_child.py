@@ -38,7 +38,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def make(text: str) -> str:
         (tmp_path / "child_of_a_test.py").write_text(text)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.syspath_prepend(str(tmp_path))
         return "child_of_a_test"
 
     return make
@@ -73,6 +73,7 @@ def test_it_is_stopped_when_the_block_fails(child: Any, tmp_path: Path) -> None:
 def test_it_ends_with_a_killed_parent(child: Any, tmp_path: Path) -> None:
     name = child(CHILD)
     parent = (
+        f"import sys; sys.path[:] = {sys.path!r}\n"
         "import os, signal, httpx; from pathlib import Path; from r1distill.teachers.child import served\n"
         f"with served({name!r}, {{}}, Path({str(tmp_path / 'log')!r}), 20) as address:\n"
         "    print(httpx.get(address, trust_env=False).json()['pid'], flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -92,19 +93,31 @@ def test_it_ends_with_a_killed_parent(child: Any, tmp_path: Path) -> None:
         "import json; print(json.dumps({'address': 'http://127.0.0.1:9'}), flush=True)",
     ],
 )
-def test_one_that_does_not_start_is_an_error_that_names_the_log(child: Any, tmp_path: Path, text: str) -> None:
+def test_one_that_does_not_start_is_an_error_that_names_the_log(
+    child: Any, tmp_path: Path, text: str
+) -> None:
     with pytest.raises(R1DistillError, match="log"), served(child(text), {}, tmp_path / "log", 20):
         pass
 
 
 def test_one_that_says_nothing_is_given_up(child: Any, tmp_path: Path) -> None:
-    with pytest.raises(R1DistillError, match="did not start"), served(child("input(); input()"), {}, tmp_path / "log", 0.5):
+    with (
+        pytest.raises(R1DistillError, match="did not start"),
+        served(child("input(); input()"), {}, tmp_path / "log", 0.5),
+    ):
         pass
 
 
 def test_the_embedded_server_is_told_all_it_needs(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
-    config = {"model": "m.gguf", "adapter": "a.gguf", "key": "k", "threads": 2, "parallel": 3, "context_tokens": 512}
+    config = {
+        "model": "m.gguf",
+        "adapter": "a.gguf",
+        "key": "k",
+        "threads": 2,
+        "parallel": 3,
+        "context_tokens": 512,
+    }
     p = embedded_child.parameters(config)
     assert (p.model.path, p.hostnames, p.port, p.api_keys) == ("m.gguf", ["127.0.0.1"], 0, ["k"])
     assert (p.n_parallel, p.n_ctx, p.cpuparams.n_threads) == (3, 1536, 2)
@@ -114,9 +127,15 @@ def test_the_embedded_server_is_told_all_it_needs(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=r"r1distill\[embedded\]"), embedded.embedded_server(
-        tmp_path, adapter=None, threads=1, parallel=1, context_tokens=128, log=tmp_path / "log"
+    with (
+        pytest.raises(MissingPackageError, match=r"r1distill\[embedded\]"),
+        embedded.embedded_server(
+            tmp_path, adapter=None, threads=1, parallel=1, context_tokens=128, log=tmp_path / "log"
+        ),
     ):
         pass
-    with pytest.raises(MissingPackageError, match=r"r1distill\[train\]"), local.local_server(tmp_path, tmp_path / "log"):
+    with (
+        pytest.raises(MissingPackageError, match=r"r1distill\[train\]"),
+        local.local_server(tmp_path, tmp_path / "log"),
+    ):
         pass

@@ -31,7 +31,15 @@ KEY = "sk-proj-abcdefghijklmnopqrstuvwx"
 BODY = {"messages": [{"role": "user", "content": "6 * 7?"}], "temperature": 0.5}
 
 
-def ask(base_url: str, *, stream: bool = False, idle_s: float = 5, total_s: float = 10, count: int = 1, **endpoint: Any) -> Any:
+def ask(
+    base_url: str,
+    *,
+    stream: bool = False,
+    idle_s: float = 5,
+    total_s: float = 10,
+    count: int = 1,
+    **endpoint: Any,
+) -> Any:
     """The outcomes of `count` requests at once (the only one itself for one): Reply or Refusal."""
 
     async def one(client: ChatClient) -> Reply | Refusal:
@@ -71,7 +79,12 @@ def test_what_is_sent_for_a_stream() -> None:
         reply = ask(teacher.base_url, stream=True)
     assert reply.split == ("6 * 7", "42", "reasoning")
     assert reply.usage.completion_tokens == 20
-    assert teacher.requests[0].body == {**BODY, "model": "m", "stream": True, "stream_options": {"include_usage": True}}
+    assert teacher.requests[0].body == {
+        **BODY,
+        "model": "m",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
 
 
 def test_the_environment_of_openai_is_not_sent_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,14 +140,22 @@ FAULTS: list[tuple[str, Act, bool, Action, str]] = [
     ("no choices", raw(b'{"choices": []}'), False, Action.RETRY, "empty"),
     ("stream cut", NO_FINISH, True, Action.RETRY, "cut_stream"),
     ("stream reset", Act((STREAM_HEAD, piece(content="4")), reset=True), True, Action.RETRY, "cut_stream"),
-    ("stream error", streamed(piece(content="4"), event({"error": {"code": 502}})), True, Action.RETRY, "overload"),
+    (
+        "stream error",
+        streamed(piece(content="4"), event({"error": {"code": 502}})),
+        True,
+        Action.RETRY,
+        "overload",
+    ),
     ("stream 401", error(401, KEY), True, Action.STOP, "key"),
     ("stream 429", error(429, Retry_After="3"), True, Action.RETRY, "rate"),
     ("stream json error", raw(b'{"error": {"message": "x", "code": 429}}'), True, Action.RETRY, "rate"),
 ]
 
 
-@pytest.mark.parametrize(("act", "stream", "action", "error_class"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+@pytest.mark.parametrize(
+    ("act", "stream", "action", "error_class"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS]
+)
 def test_faults(act: Act, stream: bool, action: Action, error_class: str) -> None:
     refused = ask_fake(act, stream=stream)
     assert (refused.action, refused.error_class) == (action, error_class)

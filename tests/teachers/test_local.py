@@ -20,7 +20,11 @@ def test_a_checkpoint_folder_answers(tmp_path: Path) -> None:
 
     async def ask() -> Reply:
         async with ChatClient(endpoint, idle_timeout_s=60, total_timeout_s=60, stream=False) as client:
-            body = {"messages": [{"role": "user", "content": "What is 12 + 7?"}], "max_tokens": 8, "temperature": 0}
+            body = {
+                "messages": [{"role": "user", "content": "What is 12 + 7?"}],
+                "max_tokens": 8,
+                "temperature": 0,
+            }
             return await client.ask(body)
 
     with local_server(folder, tmp_path / "log") as endpoint:

@@ -50,7 +50,10 @@ def test_places(message: dict[str, Any], source: str) -> None:
         ({"content": "", "reasoning": "cut he"}, ("cut he", "", "reasoning")),
         ({"content": "<think>\n</think>\n42"}, ("", "42", "inline")),
         # two different chains of thought: nothing is thrown away, the format check sees the tags
-        ({"content": "<think>other</think>42", "reasoning": "because"}, ("because", "<think>other</think>42", "reasoning")),
+        (
+            {"content": "<think>other</think>42", "reasoning": "because"},
+            ("because", "<think>other</think>42", "reasoning"),
+        ),
     ],
 )
 def test_odd_messages(message: dict[str, Any], expected: tuple[str, str, str]) -> None:
@@ -64,7 +67,9 @@ TEXT = st.text().map(str.strip).filter(lambda text: OPEN not in text and CLOSE n
 def test_joining_and_splitting_is_a_round_trip(reasoning: str, answer: str) -> None:
     text = join_thinking(reasoning, answer)
     assert split_thinking(text)[:2] == (reasoning, answer)
-    assert normalise({"content": text}) == normalise({"content": text.removeprefix(OPEN)})._replace(source="inline")
+    assert normalise({"content": text}) == normalise({"content": text.removeprefix(OPEN)})._replace(
+        source="inline"
+    )
 
 
 @given(st.text(alphabet="ab <>/think\n"))
@@ -76,7 +81,11 @@ def test_no_letter_of_the_answer_is_invented(text: str) -> None:
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(
     st.sampled_from(["content", "reasoning", "reasoning_details", "type", "text", "thinking"]), inner)))  # fmt: skip
 def test_hostile_messages_never_raise(value: Any) -> None:
-    normalise(value if isinstance(value, dict) else {"content": value, "reasoning_details": value, "reasoning": value})
+    normalise(
+        value
+        if isinstance(value, dict)
+        else {"content": value, "reasoning_details": value, "reasoning": value}
+    )
 
 
 def test_hostile_tags_are_linear() -> None:

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 from fake_teacher import completion
 
-from r1distill.teachers.replies import RULES, Action, Refusal, Reply, decode_json, parse_reply, refusal, reply_of, usage_of
+from r1distill.teachers.replies import (
+    RULES,
+    Action,
+    Refusal,
+    Reply,
+    decode_json,
+    parse_reply,
+    refusal,
+    reply_of,
+    usage_of,
+)
 
 STOP, RETRY, FINAL = Action.STOP, Action.RETRY, Action.FINAL
 
@@ -70,7 +80,9 @@ def test_rules(status: int, said: Any, action: Action, error_class: str) -> None
 
 
 def test_every_rule_is_reached_by_the_table() -> None:
-    reached = {(refusal(status, said).action, refusal(status, said).error_class) for status, said, _, _ in TABLE}
+    reached = {
+        (refusal(status, said).action, refusal(status, said).error_class) for status, said, _, _ in TABLE
+    }
     assert {(rule.action, rule.error_class) for rule in RULES} <= reached
 
 
@@ -146,7 +158,12 @@ def test_blank_lines_before_the_json_are_keep_alives() -> None:
 
 @pytest.mark.parametrize(
     ("raw", "answer"),
-    [(b'"a\\ud83d\\ude00b"', "a😀b"), (b'"a\\ud800b"', "a\ufffdb"), (b'"a\xffb"', "a\ufffdb"), (b'"\\ud83d"', "\ufffd")],
+    [
+        (b'"a\\ud83d\\ude00b"', "a😀b"),
+        (b'"a\\ud800b"', "a\ufffdb"),
+        (b'"a\xffb"', "a\ufffdb"),
+        (b'"\\ud83d"', "\ufffd"),
+    ],
 )
 def test_broken_characters_cost_no_answer(raw: bytes, answer: str) -> None:
     text = json.dumps(completion("@@")).encode().replace(b'"@@"', raw)
@@ -170,9 +187,16 @@ def test_broken_characters_cost_no_answer(raw: bytes, answer: str) -> None:
 )  # fmt: skip
 def test_usage(usage: Any, counts: tuple[int | None, ...]) -> None:
     found = usage_of(usage)
-    assert (found.prompt_tokens, found.completion_tokens, found.reasoning_tokens, found.cached_tokens) == counts
+    assert (
+        found.prompt_tokens,
+        found.completion_tokens,
+        found.reasoning_tokens,
+        found.cached_tokens,
+    ) == counts
 
 
-@pytest.mark.parametrize(("cost", "known"), [(0.25, 0.25), (0, 0.0), (-1, None), ("1", None), (True, None), (None, None)])
+@pytest.mark.parametrize(
+    ("cost", "known"), [(0.25, 0.25), (0, 0.0), (-1, None), ("1", None), (True, None), (None, None)]
+)
 def test_the_teachers_own_cost(cost: Any, known: float | None) -> None:
     assert reply_of(completion("42", usage={"cost": cost})).cost_usd == known

@@ -16,7 +16,9 @@ from r1distill.teachers.retry import LAST_BOUND_S, LONGEST_ASKED_WAIT_S, asked_w
 class Trial:
     """Runs an attempt that fails as told, and notes the waits."""
 
-    def __init__(self, *refusals: Refusal, most: int = 6, answered: bool = True, stop_after: int = 99) -> None:
+    def __init__(
+        self, *refusals: Refusal, most: int = 6, answered: bool = True, stop_after: int = 99
+    ) -> None:
         self.refusals, self.waits, self.attempts = list(refusals), [], 0
         self.most, self.answered, self.stop_after = most, answered, stop_after
 
@@ -30,7 +32,9 @@ class Trial:
                 raise self.refusals.pop(0)
             return "ok"
 
-        retrying = policy(self.most, self.sleep, lambda: self.answered, lambda: self.attempts >= self.stop_after)
+        retrying = policy(
+            self.most, self.sleep, lambda: self.answered, lambda: self.attempts >= self.stop_after
+        )
         found: str = asyncio.run(retrying(attempt))
         return found
 
@@ -132,9 +136,11 @@ def test_asked_waits(headers: dict[str, str], seconds: float | None) -> None:
 @given(st.text())
 def test_any_header_is_survived(text: str) -> None:
     wait = asked_wait_s({"retry-after": text, "retry-after-ms": text}, NOW)
-    assert wait is None or 0 <= wait
+    assert wait is None or wait >= 0
 
 
-@pytest.mark.parametrize("text", ["Mon, 01 Jan 0001 00:00:00 +9999", "Mon, 01 Jan 2024 00:00:00 +99999999999999"])
+@pytest.mark.parametrize(
+    "text", ["Mon, 01 Jan 0001 00:00:00 +9999", "Mon, 01 Jan 2024 00:00:00 +99999999999999"]
+)
 def test_dates_beyond_the_calendar_are_no_wait(text: str) -> None:
     assert not asked_wait_s({"retry-after": text}, NOW)

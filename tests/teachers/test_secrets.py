@@ -44,7 +44,9 @@ def test_the_key_and_long_parts_of_it_vanish(text: str) -> None:
 def test_what_looks_like_a_key_vanishes_without_being_known(text: str) -> None:
     clean = scrub(text)
     assert "[key]" in clean
-    assert not {"wxyz", "AbCd", "abcdefgh", "01234567", "sk-abc", "abcd"} & set(clean.replace("*", " ").split())
+    assert not {"wxyz", "AbCd", "abcdefgh", "01234567", "sk-abc", "abcd"} & set(
+        clean.replace("*", " ").split()
+    )
     assert "wxyz" not in clean
 
 

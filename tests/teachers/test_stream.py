@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -52,9 +53,16 @@ def test_framing(raw: bytes, found: list[bytes]) -> None:
 
 @given(st.lists(st.integers(0, 400)), st.text(max_size=20), st.text(max_size=20))
 def test_the_cut_of_the_chunks_does_not_matter(cuts: list[int], reasoning: str, content: str) -> None:
-    raw = b": hi\r\n\r\n" + piece(reasoning=reasoning) + piece(content=content) + piece(finish="stop") + USAGE_PIECE + DONE
+    raw = (
+        b": hi\r\n\r\n"
+        + piece(reasoning=reasoning)
+        + piece(content=content)
+        + piece(finish="stop")
+        + USAGE_PIECE
+        + DONE
+    )
     edges = [0, *sorted(cut % len(raw) for cut in cuts), len(raw)]
-    whole = gather(*(raw[a:b] for a, b in zip(edges, edges[1:], strict=False)))
+    whole = gather(*(raw[a:b] for a, b in pairwise(edges)))
     assert whole == gather(raw)
     message = whole["choices"][0]["message"]
     assert (message["reasoning"], message["content"], whole["usage"]) == (reasoning, content, USAGE)
@@ -66,7 +74,11 @@ def test_pieces_become_one_reply() -> None:
         piece(content="4"), piece(content="2"), piece(finish="length"), USAGE_PIECE, DONE,
     )  # fmt: skip
     reply = reply_of(whole)
-    assert (reply.split, reply.finish, reply.model) == (("because", "42", "reasoning_content"), "length", "fake")
+    assert (reply.split, reply.finish, reply.model) == (
+        ("because", "42", "reasoning_content"),
+        "length",
+        "fake",
+    )
     assert reply.usage.completion_tokens == 20
 
 
@@ -75,7 +87,10 @@ def test_typed_parts_and_details_are_gathered() -> None:
     assert reply_of(gather(piece(content=thinking), piece(content="4"), piece(content="2", finish="stop"))).split == (
         "because", "42", "content_list")  # fmt: skip
     details = [{"type": "reasoning.text", "text": "because"}]
-    assert reply_of(gather(piece(reasoning_details=details), piece(content="42", finish="stop"))).split.reasoning == "because"
+    assert (
+        reply_of(gather(piece(reasoning_details=details), piece(content="42", finish="stop"))).split.reasoning
+        == "because"
+    )
 
 
 def test_only_the_first_choice_counts() -> None:
@@ -84,10 +99,14 @@ def test_only_the_first_choice_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", [{"choices": "x"}, {"choices": ["x"]}, {"choices": [{"delta": "x"}]}, {"choices": [{"delta": None}]}, {}]
+    "odd",
+    [{"choices": "x"}, {"choices": ["x"]}, {"choices": [{"delta": "x"}]}, {"choices": [{"delta": None}]}, {}],
 )
 def test_odd_pieces_are_passed_over(odd: Any) -> None:
-    assert reply_of(gather(event(odd), piece(content="42"), piece(finish="stop"), event(odd), DONE)).split.answer == "42"
+    assert (
+        reply_of(gather(event(odd), piece(content="42"), piece(finish="stop"), event(odd), DONE)).split.answer
+        == "42"
+    )
 
 
 @pytest.mark.parametrize(

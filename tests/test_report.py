@@ -1,0 +1,183 @@
+"""The report: whole, true to the files, and harmless whatever the traces say."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from synthetic_run import SyntheticRun
+
+from r1distill import plots
+from r1distill.errors import InputError
+from r1distill.report import SHOWN_CHARS, limits, report
+from r1distill.run import Run, read_json
+
+HOSTILE = (
+    "</pre><script>alert(1)</script><img src=x onerror=alert(1)> \"'><svg/onload=alert(1)> "
+    "<a href=javascript:alert(1)>x</a> {{ 7*7 }} {% raw %} \u202ekcatta\u2066 \x00\x1b[31m\x07 &lt;b&gt; ]]> <!--"
+)
+
+
+class Page(HTMLParser):
+    """Collects what a browser would act on, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.metas: list[dict[str, str | None]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "meta":
+            self.metas.append(dict(attrs))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def page(run: Run) -> tuple[str, Page]:
+    html = (run.folder / "report.html").read_text(encoding="utf-8")
+    return html, Page(html)
+
+
+def test_whole_report(tmp_path: Path) -> None:
+    made = SyntheticRun(tmp_path)
+    made.all()
+    summary = report(made.recipe, made.run)
+    assert summary.sections == ["harvest", "filter", "train", "evaluate"]
+    assert summary.plots == 5
+    html, seen = page(made.run)
+    assert html.count("data:image/svg+xml;base64,") == 5
+    for words in (
+        "What came over", "student beats base on heldout (lenient) by 20.0 points", "What this does not show",
+        "Form against skill: +20.0 points lenient on heldout", "36 traces", "Failed requests by class: content_filter 1",
+        "1,011 rows, 20 steps in 1 min 23 s", "4.9 M trained parameters over 134.5 M", "Loss 1.500 → 0.125",
+        "2 too long", "134.5 M", "98.0 MB", "one example of each reason",
+    ):  # fmt: skip
+        assert words in seen.text or words in html, words
+    assert "maj@k" not in html
+    opened = [tag for tag in seen.tags if tag not in ("meta", "br", "img")]
+    assert all(
+        html.count(f"<{tag}") == html.count(f"</{tag}>") for tag in {*opened} - {"th", "p", "h", "pre"}
+    )
+
+
+def test_numbers_are_those_of_the_files(tmp_path: Path) -> None:
+    made = SyntheticRun(tmp_path)
+    made.all()
+    report(made.recipe, made.run)
+    html, seen = page(made.run)
+    filtered = made.run.latest("filter")
+    evaluated = made.run.latest("evaluate")
+    assert filtered is not None
+    assert evaluated is not None
+    f = filtered[1]
+    assert (
+        f"{f['kept']} of {f['traces']} traces passed every check; {f['train']} of them train the student"
+        in seen.text
+    )
+    for row in f["funnel"]:
+        cells = [
+            row[key] for key in ("check", "passed", "failed", "unjudged", "removed", "removed_only_by_this")
+        ]
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in html
+    for s in evaluated[1]["scores"]:
+        for value, low, high in (s["lenient"], s["strict"]):
+            assert f"<td>{100 * value:.1f}</td><td>{100 * low:.1f}–{100 * high:.1f}</td>" in html
+    assert sum(f["reasons"].values()) >= f["rejected"]
+    assert read_json(made.run.folder / "recipe.resolved.json") == json.loads(
+        re.findall(r"<details>.*?<pre>(.*?)</pre>", html, re.DOTALL)[0]
+        .replace("&#34;", '"')
+        .replace("&#39;", "'")
+    )
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_hostile_traces_are_harmless(tmp_path: Path, kept: bool) -> None:
+    made = SyntheticRun(tmp_path, problems=2, questions={1: f"What is 1 + 1? {HOSTILE.replace(chr(0), '')}"})
+    answer = f"{HOSTILE} \\boxed{{2}}" if kept else f"{HOSTILE} \\boxed{{3}}"
+    made.harvest({(1, 0): (HOSTILE * 3, answer)})
+    made.filter()
+    report(made.recipe, made.run)
+    html, seen = page(made.run)
+    assert "alert(1)" in seen.text  # it is shown, as text
+    assert set(seen.tags) <= {
+        "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "pre", "div", "span", "br", "code",
+        "ul", "li", "table", "tr", "th", "td", "figure", "img", "details", "summary",
+    }  # fmt: skip
+    assert not [
+        name for name, _ in seen.attributes if name.startswith("on") or name in ("href", "style", "srcdoc")
+    ]
+    sources = [value for name, value in seen.attributes if name == "src"]
+    assert all(str(value).startswith("data:image/svg+xml;base64,") for value in sources)
+    policy = next(
+        meta["content"] for meta in seen.metas if meta.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", html)
+
+
+def test_long_texts_are_cut(tmp_path: Path) -> None:
+    made = SyntheticRun(tmp_path, problems=2)
+    made.harvest({(1, 2): ("word " * SHOWN_CHARS, "\\boxed{3}")})
+    made.filter()
+    report(made.recipe, made.run)
+    html, _ = page(made.run)
+    assert html.count("word ") < SHOWN_CHARS
+
+
+def test_unknown_costs_tokens_and_references_are_said_to_be_unknown(tmp_path: Path) -> None:
+    made = SyntheticRun(tmp_path)
+    made.harvest(cost=None)
+    made.filter()
+    report(made.recipe, made.run)
+    _, seen = page(made.run)
+    assert "cost unknown" in seen.text
+    assert "$0" not in seen.text
+    (tmp_path / "runs/synthetic/prompts.jsonl").write_text("")
+    report(made.recipe, made.run)
+    assert "No reference answer." in page(made.run)[1].text
+
+
+def test_harvest_alone_and_nothing_at_all(tmp_path: Path) -> None:
+    made = SyntheticRun(tmp_path)
+    with pytest.raises(InputError, match="nothing to report yet: harvest first"):
+        report(made.recipe, made.run)
+    assert not made.run.folder.exists()
+    made.harvest()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    planned = report(made.recipe, made.run, dry_run=True)
+    assert (planned.sections, planned.dry_run) == (["harvest"], True)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert report(made.recipe, made.run).sections == ["harvest"]
+    assert "Filter" not in page(made.run)[1].text
+
+
+def test_without_matplotlib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from r1distill.show import Show
+
+    monkeypatch.setattr(plots, "available", lambda: False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    made = SyntheticRun(tmp_path)
+    made.all()
+    assert report(made.recipe, made.run, show=Show()).plots == 0
+    assert "<img" not in page(made.run)[0]
+    assert "pip install 'r1distill[report]'" in capsys.readouterr().err
+
+
+def test_limits_tell_form_from_skill(tmp_path: Path) -> None:
+    found = SyntheticRun(tmp_path).evaluate()
+    text = limits(found.scores, found.differences)
+    assert sum("Part of the gain is form" in sentence for sentence in text) == 2
+    assert limits([], []) == text[:2]

@@ -1,0 +1,87 @@
+"""status: counts what is there, writes nothing but its cache, works with half of the files gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from synthetic_run import SyntheticRun
+
+from r1distill.errors import InputError
+from r1distill.ledger import Ledger
+from r1distill.recipe import load_recipe
+from r1distill.run import open_run
+from r1distill.show import Show
+from r1distill.status import status, tell
+
+
+def test_status_of_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = SyntheticRun(tmp_path)
+    made.all()
+    state = status(made.recipe, made.run)
+    assert (state.prompts, state.wanted, state.owed) == (12, 36, 0)
+    assert state.teachers[0]["traces"] == 36
+    assert state.failures == {"content_filter": 1}
+    assert set(state.stages) == {"filter", "train", "evaluate"}
+    tell(state, Show())
+    err = capsys.readouterr().err
+    for words in (
+        "12 problems, 36 answers wanted, 0 still owed",
+        "r1",
+        "$0.0360",
+        "content_filter",
+        f"train: {made.run.folder}",
+    ):
+        assert words in err, words
+
+
+def test_what_is_owed_follows_the_recipe(tmp_path: Path) -> None:
+    made = SyntheticRun(tmp_path)
+    made.harvest(cost=None)
+    more = load_recipe(tmp_path / "recipe.toml", ("harvest.samples=5",))
+    assert (status(more, made.run).wanted, status(more, made.run).owed) == (60, 24)
+    assert status(more, made.run).stages == {}
+
+
+def test_status_beside_a_running_harvest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = SyntheticRun(tmp_path)
+    made.harvest(cost=None)
+    part = made.run.ledger_folder("traces") / "part-1-of-1.jsonl"
+    with part.open("ab") as file:
+        file.write(b'not a row\n{"torn": ')
+    with Ledger(made.run.folder / "other.jsonl"):
+        state = status(made.recipe, made.run)
+    assert (state.teachers[0]["traces"], len(state.unreadable)) == (36, 1)
+    tell(state, Show())
+    err = capsys.readouterr().err
+    assert "cost unknown" in err
+    assert "an unreadable row was passed over" in err
+    assert part.read_bytes().endswith(b'{"torn": ')
+
+
+def test_a_missing_template_leaves_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = SyntheticRun(tmp_path)
+    made.harvest()
+    gone = load_recipe(tmp_path / "recipe.toml", ("prompts.template=gone.jinja",))
+    state = status(gone, made.run)
+    assert (state.wanted, state.owed, state.teachers[0]["traces"]) == (None, None, 36)
+    tell(state, Show())
+    assert "unknown answers wanted, unknown still owed" in capsys.readouterr().err
+
+
+def test_the_index_may_be_deleted(tmp_path: Path) -> None:
+    made = SyntheticRun(tmp_path)
+    made.harvest()
+    before = status(made.recipe, made.run)
+    for path in made.run.folder.glob("index.sqlite*"):
+        path.unlink()
+    assert status(made.recipe, made.run) == before
+    (made.run.folder / "index.sqlite").write_bytes(b"no data base")
+    assert status(*open_run(made.run.folder)) == before
+
+
+def test_no_run_yet(tmp_path: Path) -> None:
+    made = SyntheticRun(tmp_path)
+    with pytest.raises(InputError, match="has no problems yet"):
+        status(made.recipe, made.run)
+    assert not made.run.folder.exists()
