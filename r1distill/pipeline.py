@@ -56,7 +56,8 @@ def run_all(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | Non
         except InputError as error:
             if not dry_run or not stages:
                 raise
-            show.note(f"Can't be told before the stage in front of it has run: {error}")
+            show.note("Can't be told before the stages in front of it have run.")
+            show.note(str(error), 2)
             continue
         elapsed_s[name] = round(time.monotonic() - started, 2)
         if getattr(stages[name], "interrupted", False):

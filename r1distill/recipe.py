@@ -28,7 +28,6 @@ class Section(BaseModel):
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, protected_namespaces=(),
         defer_build=True,  # validators are built when a recipe is read, not when the package is imported
     )  # fmt: skip
-    )
 
 
 class PromptsSection(Section):
