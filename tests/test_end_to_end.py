@@ -22,7 +22,11 @@ TINY = (
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run r1distill as a user would."""
     return subprocess.run(
-        [sys.executable, "-m", "r1distill", *arguments], capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, "-m", "r1distill", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
     )
 
 
@@ -33,7 +37,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert command("init", str(folder), "--example", "arithmetic").returncode == 0
     recipe = folder / "recipe.toml"
     text = recipe.read_text()
-    recipe.write_text(text.replace("[filter.checks.correct]", "[filter.checks.correct]\nextraction = \"lenient\""))
+    recipe.write_text(
+        text.replace("[filter.checks.correct]", '[filter.checks.correct]\nextraction = "lenient"')
+    )
     return folder
 
 
@@ -47,7 +53,9 @@ def test_the_whole_job_then_nothing_to_do(folder: Path) -> None:
     assert first.returncode == 0, first.stderr
     run = folder / "runs" / "arithmetic"
     summary = json.loads(first.stdout)["stages"]
-    traces = [json.loads(line) for path in (run / "traces").glob("part-*.jsonl") for _, line in read_lines(path)]
+    traces = [
+        json.loads(line) for path in (run / "traces").glob("part-*.jsonl") for _, line in read_lines(path)
+    ]
     assert len(traces) == summary["harvest"]["traces"] == 10
     assert all(trace["usage"]["completion_tokens"] > 0 and trace["cost_usd"] == 0 for trace in traces)
     assert summary["filter"]["kept"] + summary["filter"]["rejected"] == 10
@@ -74,7 +82,9 @@ def test_no_child_server_outlives_its_parent() -> None:
     found = [
         path
         for path in Path("/proc").glob("[0-9]*/cmdline")
-        if os.access(path, os.R_OK) and b"r1distill.teachers.embedded_child" in _read(path) and _parent(path) == 1
+        if os.access(path, os.R_OK)
+        and b"r1distill.teachers.embedded_child" in _read(path)
+        and _parent(path) == 1
     ]
     assert found == []
 

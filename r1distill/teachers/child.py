@@ -17,8 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx
-
 from r1distill.errors import R1DistillError
 
 STOP_TIMEOUT_S = 5.0
@@ -62,6 +60,8 @@ def _start(child: subprocess.Popen[bytes], config: Mapping[str, object], log: Pa
         address = str(json.loads(line)["address"])
     except (ValueError, KeyError, TypeError):
         raise _failed(child, log) from None
+    import httpx
+
     while time.monotonic() < deadline and child.poll() is None:
         with suppress(httpx.HTTPError):
             if httpx.get(f"{address}/health", timeout=5, trust_env=False).status_code == 200:

@@ -32,6 +32,8 @@ class Endpoint(NamedTuple):
     local: bool = False
     """True: our own machine, so an answer costs 0 dollars and no proxy is used."""
     extra_body: Mapping[str, Any] = MappingProxyType({})
+    slots: int = 0
+    """Of our own llama.cpp server: answers it decodes side by side; 0 for everybody else."""
 
 
 class ChatClient:

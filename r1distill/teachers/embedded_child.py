@@ -1,6 +1,6 @@
 """The child process of the embedded teacher: llama.cpp's own server, through xllamacpp, on 127.0.0.1.
 
-In: one JSON line on stdin with model, adapter, threads, parallel, context_tokens, key. Out: one JSON line on stdout
+In: one JSON line on stdin with model, adapter, threads, parallel, context_tokens, key, slot_folder. Out: one JSON line on stdout
 with the port. It lives until stdin closes, which also happens when the parent is killed, so it can't be orphaned.
 """
 
@@ -27,6 +27,7 @@ def parameters(config: dict[str, Any]) -> Any:
     p.reasoning_format = (
         xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
     )  # our normaliser reads the tags
+    p.slot_save_path = config["slot_folder"]
     p.cors_origins, p.ui, p.verbosity, p.offline = "http://127.0.0.1", False, 1, True
     if config.get("adapter"):
         adapter = xllamacpp.CommonAdapterLoraInfo()

@@ -117,6 +117,7 @@ def test_the_embedded_server_is_told_all_it_needs(tmp_path: Path) -> None:
         "threads": 2,
         "parallel": 3,
         "context_tokens": 512,
+        "slot_folder": "slots/",
     }
     p = embedded_child.parameters(config)
     assert (p.model.path, p.hostnames, p.port, p.api_keys) == ("m.gguf", ["127.0.0.1"], 0, ["k"])
