@@ -19,7 +19,9 @@ from typing import Any
 
 def command(*arguments: str) -> str:
     """Run r1distill, show its progress, return its standard output. Exits when it fails."""
-    done = subprocess.run([sys.executable, "-m", "r1distill", *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "r1distill", *arguments], stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode != 0:
         sys.exit(f"r1distill {' '.join(arguments)} ended with exit code {done.returncode}")
     return done.stdout
@@ -28,7 +30,11 @@ def command(*arguments: str) -> str:
 def run_seed(recipe: Path, run: Path, seed: int, first: Path | None, settings: list[str]) -> dict[str, Any]:
     """One whole run; returns its summary."""
     if first is not None and not (run / "evaluate" / "traces").exists():
-        shutil.copytree(first / "evaluate" / "traces", run / "evaluate" / "traces", ignore=shutil.ignore_patterns("*.lock"))
+        shutil.copytree(
+            first / "evaluate" / "traces",
+            run / "evaluate" / "traces",
+            ignore=shutil.ignore_patterns("*.lock"),
+        )
     seeds = [f"teacher.small.sampling.seed={seed}", f"train.seed={seed}"]
     overrides = [part for setting in [*seeds, *settings] for part in ("--set", setting)]
     summary: dict[str, Any] = json.loads(command("run", str(recipe), "--run", str(run), "--json", *overrides))
