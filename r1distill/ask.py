@@ -86,8 +86,13 @@ class Asker:
             for name in self.endpoints:
                 self._clients[name] = await stack.enter_async_context(self._client(name))
             with self.show.progress(title, len(wanted)) as progress:
-                await self._work(iter(wanted), min(self.limits.max_in_flight, len(wanted)), progress)
+                await self._work(iter(wanted), min(self._in_flight_limit(), len(wanted)), progress)
                 self._update(progress)
+
+    def _in_flight_limit(self) -> int:
+        """Requests under way at once; our own servers get no more than they decode, so that latency is no queueing."""
+        slots = [endpoint.slots for endpoint in self.endpoints.values()]
+        return min(self.limits.max_in_flight, sum(slots)) if all(slots) else self.limits.max_in_flight
 
     async def _work(self, queue: Iterator[Wanted], count: int, progress: Progress) -> None:
         """Run `count` workers until the queue is empty or the run stops. Raises what a worker or the ticker raises."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-SIZES = {"train": 200, "validation": 200, "heldout": 200, "unseen": 102}
+SIZES = {"train": 200, "validation": 200, "heldout": 200, "unseen": 60}
 """Problems per file; every template of a file gets the same number, give or take one."""
 
 NAMES = (
