@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -46,6 +46,7 @@ class Asker:
         prices: dict[str, PriceSection | None] | None = None,
         show: Show | None = None,
         on_trace: Callable[[Trace], None] | None = None,
+        answered_before: Collection[str] = (),
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.endpoints, self.limits, self.ledger, self.failures = endpoints, limits, ledger, failures
@@ -53,7 +54,8 @@ class Asker:
         self.show, self.on_trace, self.sleep = show or Show(0), on_trace, sleep
         self.tally = Tally()
         self._clients: dict[str, ChatClient] = {}
-        self._useful: set[str] = set()
+        self._useful = set(answered_before)
+        """Teachers that answered before, in this run or an earlier one: what they refuse now is the item's fault."""
         """Teachers that gave a usable answer in this run."""
         self._given_up = 0
         """Requests given up since the last answer."""

@@ -72,7 +72,8 @@ def evaluate(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | No
         for name, prompts in sets.items()
         for p in prompts
     ]
-    identity = stage_id(settings, [*references, *(row.trace_id for row in rows)])
+    graded = [digest([row.trace_id, row.outcome, row.how, row.extracted]) for row in rows]
+    identity = stage_id(settings, [*references, *graded])
     done = run.latest("evaluate")
     up_to_date = done is not None and done[0].name == identity
     scores, differences = score_all(rows)
@@ -171,7 +172,9 @@ def _graded(
         left, _ = owed((item for _, _, item in wanted), index, "evaluate")
         failed = index.final_failures("evaluate")
     found = [(name, prompt, newest[item.slot]) for name, prompt, item in wanted if item.slot in newest]
-    unanswered = sum(item.slot in failed and item.slot not in newest for _, _, item in wanted)
+    lost = [
+        _failed_row(*place) for place in wanted if place[2].slot in failed and place[2].slot not in newest
+    ]
     traces = [trace for _, trace in run.read_traces("evaluate", [ref for _, _, ref in found])]
     kinds = [
         (prompt.answer_kind, prompt.answer, trace.answer)
@@ -181,7 +184,16 @@ def _graded(
         _row(name, prompt, trace, grade)
         for (name, prompt, _), trace, grade in zip(found, traces, grade_many(kinds), strict=True)
     ]
-    return rows, len(left), unanswered
+    return [*rows, *lost], len(left), len(lost)
+
+
+def _failed_row(name: str, prompt: Prompt, item: Wanted) -> GradedAnswer:
+    """A request that failed for good counts as wrong: leaving it out would make the model look better."""
+    return GradedAnswer(
+        trace_id=f"failed:{item.slot}", who=item.teacher, problems=name, prompt_id=prompt.id, sample=item.sample,
+        lenient=False, strict=False, in_form=False, outcome="failed", extracted=None, how=None, finish="unknown",
+        completion_tokens=None, latency_s=None,
+    )  # fmt: skip
 
 
 def _row(name: str, prompt: Prompt, trace: Trace, grade: Any) -> GradedAnswer:

@@ -19,7 +19,7 @@ from r1distill.checks import build_checks
 from r1distill.errors import InputError, NothingKeptError
 from r1distill.funnel import FilterSummary, nothing_kept_sentence, print_summary
 from r1distill.index import Index, TraceRef
-from r1distill.ledger import write_atomic
+from r1distill.ledger import storage_errors, write_atomic
 from r1distill.measure import Judged, Place, Source
 from r1distill.outputs import FILES, make_example
 from r1distill.owed import harvest_wanted
@@ -66,7 +66,7 @@ def filter(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None
         index.catch_up("traces", run.ledger_folder("traces"))
         chosen = choose(recipe, run, index)
         settings = settings_of(checks, recipe.filter.select, {"template": template.source})
-        inputs = [ref.id for ref, _ in chosen.refs] + [digest(prompt_digest(p)) for p in chosen.prompts]
+        inputs = [ref.content for ref, _ in chosen.refs] + [digest(prompt_digest(p)) for p in chosen.prompts]
         stage = stage_id(settings, inputs)
         done = finished(run.stage("filter", stage), stage)
         if done is not None:
@@ -143,9 +143,8 @@ def run_material(
     def sources() -> Iterator[Source]:
         read = run.read_traces("traces", (ref for ref, _ in in_file_order))
         for (ref, order), (_, trace) in zip(in_file_order, read, strict=True):
-            yield Source(
-                order, chosen.prompts[order], trace, Place(file_of[ref.name], ref.offset, ref.length)
-            )
+            place = Place(file_of[ref.name], ref.offset, ref.length)
+            yield Source(order, chosen.prompts[order], trace, place, ref.content)
 
     def example(line: bytes, row: Judged) -> Example:
         return make_example(decoder.decode(line), row.trace_id, messages[row.order])
@@ -196,6 +195,9 @@ def filter_files(
     material = Material(
         to, stage, traces.lines, 0, traces.sources, lambda p: read_places(files, p), example, {}
     )
+    if not dry_run:
+        with storage_errors(to):
+            to.mkdir(parents=True, exist_ok=True)  # without it the index would forget what is measured
     with open_index(to, dry_run) as index:
         summary = sift(material, checks, section.select, index, section.workers, dry_run, show)
     summary = msgspec.structs.replace(

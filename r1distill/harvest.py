@@ -32,7 +32,9 @@ class HarvestSummary(msgspec.Struct, frozen=True, kw_only=True):
     prompts: int
     wanted: int
     had: int
-    """Slots that were settled before."""
+    """Slots that were settled before: answers that are there, and final failures."""
+    had_failed: int = 0
+    """Of these, the ones that failed for good earlier."""
     asked: int = 0
     traces: int = 0
     truncated: int = 0
@@ -68,9 +70,9 @@ def harvest(
     prompts, warnings = load_problems(recipe)
     wanted = [item for item in harvest_wanted(recipe, prompts) if in_shard(item, shard)]
     warnings += [text for name, section in recipe.teacher.items() if (text := plain_http(name, section))]
-    left, had, unreadable = _owed(run, wanted, retry_failed)
+    left, had, failed, unreadable = _owed(run, wanted, retry_failed)
     before = HarvestSummary(
-        prompts=len(prompts), wanted=had + len(left), had=had, still_owed=len(left),
+        prompts=len(prompts), wanted=had + len(left), had=had, had_failed=failed, still_owed=len(left),
         warnings=[*warnings, *unreadable], dry_run=dry_run,
     )  # fmt: skip
     if dry_run:
@@ -82,11 +84,13 @@ def harvest(
     with ExitStack() as stack:
         ledgers = [stack.enter_context(Ledger(path)) for path in _files(run, shard)]
         # Only now, with the writer lock, is it sure that nobody else is getting the same answers.
-        left, had, unreadable = _owed(run, wanted, retry_failed)
+        left, had, failed, unreadable = _owed(run, wanted, retry_failed)
         warnings += unreadable + [
             f"{x.path}: a torn last row ({x.torn_bytes} bytes) was cut off." for x in ledgers if x.torn_bytes
         ]
-        before = msgspec.structs.replace(before, had=had, still_owed=len(left), warnings=warnings)
+        before = msgspec.structs.replace(
+            before, had=had, had_failed=failed, still_owed=len(left), warnings=warnings
+        )
         _save(recipe, run, prompts)
         tally = _ask(recipe, run, left[:limit], ledgers, show, on_trace)
     summary = summarise(before, tally, len(left), warnings)
@@ -94,12 +98,15 @@ def harvest(
     return summary
 
 
-def _owed(run: Run, wanted: list[Wanted], retry_failed: bool) -> tuple[list[Wanted], int, list[str]]:
-    """(what is owed by the ledgers as they are now, how many are settled, a warning per unreadable row)."""
+def _owed(run: Run, wanted: list[Wanted], retry_failed: bool) -> tuple[list[Wanted], int, int, list[str]]:
+    """(what is owed by the ledgers as they are now, settled slots, failed ones among them, a warning per unreadable row)."""
     with run.index() as index:
         index.catch_up("traces", run.ledger_folder("traces"))
         left, had = owed(wanted, index, "traces", retry_failed)
-        return left, had, [f"{place}: an unreadable row was passed over." for place in index.unreadable]
+        have = index.newest("traces")
+        failed = set() if retry_failed else index.final_failures("traces") - set(have)
+        gone = len(failed & {item.slot for item in wanted})
+        return left, had, gone, [f"{place}: an unreadable row was passed over." for place in index.unreadable]
 
 
 def _files(run: Run, shard: tuple[int, int]) -> tuple[Path, Path]:
@@ -123,9 +130,21 @@ def _ask(
         }
         prices = {name: recipe.teacher[name].price for name in names}
         asker = Asker(
-            endpoints, recipe.harvest, ledger, failures, prices=prices, show=show, on_trace=on_trace
+            endpoints,
+            recipe.harvest,
+            ledger,
+            failures,
+            prices=prices,
+            show=show,
+            on_trace=on_trace,
+            answered_before=_known_teachers(run),
         )
         return asker.run(todo, "harvest")
+
+
+def _known_teachers(run: Run) -> set[str]:
+    with run.index() as index:
+        return {row["teacher"] for row in index.totals("traces") if row["traces"]}
 
 
 def _save(recipe: Recipe, run: Run, prompts: list[Prompt]) -> None:
@@ -140,7 +159,7 @@ def summarise(before: HarvestSummary, tally: Tally, left: int, warnings: list[st
         asked=tally.asked, traces=tally.traces, truncated=tally.truncated, failed_final=tally.failed_final,
         failed_open=tally.failed_open, still_owed=left - tally.traces - tally.failed_final, attempts=tally.attempts,
         retries=dict(tally.retries), prompt_tokens=tally.prompt_tokens, completion_tokens=tally.completion_tokens,
-        cost_usd=None if tally.cost_unknown else tally.cost_usd, without_reasoning=tally.without_reasoning,
+        cost_usd=None if tally.cost_unknown or not tally.traces else tally.cost_usd, without_reasoning=tally.without_reasoning,
         elapsed_s=round(tally.elapsed_s, 2), interrupted=tally.interrupted, warnings=warnings,
     )  # fmt: skip
 
@@ -162,7 +181,13 @@ def parse_shard(text: str) -> tuple[int, int]:
 def lines(summary: HarvestSummary) -> list[str]:
     """The summary for people, a sentence a line."""
     s = summary
-    text = [f"{s.wanted:,} answers wanted for {s.prompts:,} problems; {s.had:,} were there already."]
+    text = [
+        f"{s.wanted:,} answers wanted for {s.prompts:,} problems; {s.had - s.had_failed:,} were there already."
+    ]
+    if s.had_failed:
+        text.append(
+            f"{s.had_failed:,} failed for good earlier and are not asked again (--retry-failed asks them)."
+        )
     if s.dry_run:
         return [
             *s.warnings,

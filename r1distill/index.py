@@ -8,6 +8,7 @@ depend on, so an outdated one is never found, only forgotten.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,13 +22,14 @@ from r1distill.errors import StorageError
 from r1distill.ledger import last_newline, read_lines
 from r1distill.records import Finish, Measurement, Trace
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 """Changed whenever the tables change: an index of another version is thrown away and made anew."""
 TABLES = """
-CREATE TABLE IF NOT EXISTS files (ledger TEXT, name TEXT, bytes_read INTEGER, mark TEXT, PRIMARY KEY (ledger, name));
+CREATE TABLE IF NOT EXISTS files (ledger TEXT, name TEXT, bytes_read INTEGER, mark TEXT, mtime_ns INTEGER,
+  PRIMARY KEY (ledger, name));
 CREATE TABLE IF NOT EXISTS traces (ledger TEXT, slot TEXT, id TEXT, name TEXT, offset INTEGER, length INTEGER,
   finish TEXT, max_tokens INTEGER, teacher TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL,
-  created TEXT);
+  created TEXT, content TEXT);
 CREATE INDEX IF NOT EXISTS traces_by_slot ON traces (ledger, slot);
 CREATE TABLE IF NOT EXISTS failures (ledger TEXT, slot TEXT, error_class TEXT, final INTEGER, name TEXT, teacher TEXT);
 CREATE TABLE IF NOT EXISTS unreadable (ledger TEXT, name TEXT, place TEXT);
@@ -52,6 +54,8 @@ class TraceRef(NamedTuple):
     length: int
     finish: Finish
     max_tokens: int | None
+    content: str
+    """`content_digest` of its line."""
 
 
 class _FailureRow(msgspec.Struct):
@@ -164,25 +168,27 @@ class Index:
         if self._is_known(ledger, name, path):
             return
         with self._writing():
-            known, mark = self._known(ledger, name)
-            if known and (path.stat().st_size < known or _mark(path, known) != mark):
+            known, mark, _ = self._known(ledger, name)
+            if known and (path.stat().st_size <= known or _mark(path, known) != mark):
                 self._drop(ledger, name)
                 known = 0
             end = add(ledger, name, path, known)
             self.db.execute(
-                "INSERT OR REPLACE INTO files VALUES (?,?,?,?)", (ledger, name, end, _mark(path, end))
+                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)",
+                (ledger, name, end, _mark(path, end), path.stat().st_mtime_ns),
             )
 
-    def _known(self, ledger: str, name: str) -> tuple[int, str]:
-        """(bytes read so far, what marked them)."""
-        query = "SELECT bytes_read, mark FROM files WHERE ledger=? AND name=?"
+    def _known(self, ledger: str, name: str) -> tuple[int, str, int]:
+        """(bytes read so far, what marked them, when the file was changed last, in ns)."""
+        query = "SELECT bytes_read, mark, mtime_ns FROM files WHERE ledger=? AND name=?"
         row = self.db.execute(query, (ledger, name)).fetchone()
-        return (row[0], row[1]) if row else (0, "")
+        return tuple(row) if row else (0, "", 0)
 
     def _is_known(self, ledger: str, name: str, path: Path) -> bool:
         """True when the file holds nothing beyond what was read (an unchanged index is not written to)."""
-        known, mark = self._known(ledger, name)
-        return path.stat().st_size == known and _mark(path, known) == mark
+        known, mark, mtime_ns = self._known(ledger, name)
+        now = path.stat()
+        return (now.st_size, now.st_mtime_ns) == (known, mtime_ns) and _mark(path, known) == mark
 
     def _add_traces(self, ledger: str, name: str, path: Path, start: int) -> int:
         decoder, end, rows = msgspec.json.Decoder(Trace), start, []
@@ -195,8 +201,8 @@ class Index:
                 continue
             u = t.usage
             rows.append((ledger, t.slot, t.id, name, offset, len(line), t.finish, _int64(t.max_tokens), t.teacher,
-                         _int64(u.prompt_tokens), _int64(u.completion_tokens), t.cost_usd, t.created))  # fmt: skip
-        self.db.executemany(f"INSERT INTO traces VALUES ({','.join('?' * 13)})", rows)
+                         _int64(u.prompt_tokens), _int64(u.completion_tokens), t.cost_usd, t.created, content_digest(line)))  # fmt: skip
+        self.db.executemany(f"INSERT INTO traces VALUES ({','.join('?' * 14)})", rows)
         return end
 
     def _add_failures(self, ledger: str, name: str, path: Path, start: int) -> int:
@@ -218,12 +224,13 @@ class Index:
     def newest(self, ledger: str) -> dict[str, TraceRef]:
         """The newest trace of every slot of a ledger, by slot.
 
-        Newest is the one asked with the highest ceiling (a slot is asked again with a higher one only; none at all is
-        the highest), then the last one by its time: so the order in which files were read does not matter.
+        A finished one goes before one that was cut. Newest is the one asked with the highest ceiling (a slot is asked
+        again with a higher one only; none at all is the highest), then the last one by its time: so the order in which
+        files were read does not matter.
         """
         rows = self.db.execute(
-            """SELECT slot, id, name, offset, length, finish, max_tokens FROM traces WHERE ledger=?
-            ORDER BY max_tokens IS NULL, max_tokens, created, name, offset""",
+            """SELECT slot, id, name, offset, length, finish, max_tokens, content FROM traces WHERE ledger=?
+            ORDER BY finish<>'length', max_tokens IS NULL, max_tokens, created, name, offset""",
             (ledger,),
         )
         return {row[0]: TraceRef(*row) for row in rows}
@@ -265,13 +272,18 @@ class Index:
             self.db.executemany("INSERT OR REPLACE INTO measurements VALUES (?,?,?,?)", rows)
 
 
+def content_digest(line: bytes) -> str:
+    """What a trace says, as 32 hex digits over its line: a slot that was asked again may hold another answer."""
+    return hashlib.sha256(line).hexdigest()[:32]
+
+
 def _mark(path: Path, end: int) -> str:
-    """How the first and the last row of what was read begin: another file in its place differs there, by its ids."""
+    """Digest of how the first row begins and of the last row that was read: another file in its place differs there."""
     last = last_newline(path, end - 1) if end else 0
     with path.open("rb") as file:
         head = file.read(min(MARK_BYTES, end))
         file.seek(last)
-        return (head + file.read(min(MARK_BYTES, end - last))).hex()
+        return content_digest(head + file.read(end - last))
 
 
 def _int64(number: int | None) -> int | None:

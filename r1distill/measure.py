@@ -43,6 +43,8 @@ class Source(NamedTuple):
     prompt: Prompt
     trace: Trace
     place: Place
+    content: str
+    """`content_digest` of its line."""
 
 
 class Judged:
@@ -152,7 +154,7 @@ class Engine:
         reads = self._reads.setdefault(source.order, {})
         if name not in reads:
             reads[name] = digest(self.checks[name].reads(source.prompt))
-        return measurement_key(self._identity[name], source.trace.id, reads[name])
+        return measurement_key(self._identity[name], source.trace.id, source.content, reads[name])
 
     def _begin(self, name: str, source: Source) -> Value | Job:
         self.measured += 1
@@ -234,7 +236,8 @@ class Engine:
         wanted = (name, *check.needs)
         able = [row for row in self.rows if not any(UNMEASURED in row.values[w] for w in wanted)]
         view = [
-            Row(r.trace_id, r.prompt_id, r.teacher, r.sample, {w: r.values[w] for w in wanted}) for r in able
+            Row(r.trace_id, r.prompt_id, r.order, r.teacher, r.sample, {w: r.values[w] for w in wanted})
+            for r in able
         ]
         found = self._fenced(name, "all", lambda: check.judge_all(view, name))
         if isinstance(found, dict) or len(found) != len(able):

@@ -20,6 +20,14 @@ AnswerKind = Literal["math", "choice", "text", "code"]
 Finish = Literal["stop", "length", "content_filter", "repetition", "tool_calls", "unknown"]
 Outcome = Literal["PASS", "FAIL", "UNJUDGED"]
 
+FINISHES: dict[str, Finish] = {
+    "stop": "stop", "eos": "stop", "end_turn": "stop", "stop_sequence": "stop",
+    "length": "length", "max_tokens": "length", "model_length": "length",
+    "content_filter": "content_filter", "repetition": "repetition",
+    "tool_calls": "tool_calls", "function_call": "tool_calls",
+}  # fmt: skip
+"""The words of servers for how an answer ended; all others are "unknown"."""
+
 CEILING_KEYS = ("max_tokens", "max_completion_tokens")
 """Sampling keys that only bound the answer's length: no part of a slot, so that raising them re-asks cut answers only."""
 

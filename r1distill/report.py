@@ -179,25 +179,28 @@ def limits(scores: list[Score], differences: list[Difference]) -> list[str]:
     """What the scores do and don't show, in sentences made from the numbers."""
     text = [
         "An interval covers the luck of the drawn problems at one training seed; another seed is another draw.",
-        "Base and student ran in the same runtime and quantisation; other runtimes shift all scores.",
+        "Scores hold for the runtime and quantisation that they were measured in; others shift all of them.",
     ]
-    form = {(s.problems, s.who): s.in_form for s in scores}
+    bases = {s.problems: s for s in scores if s.who == "base"}
     for d in differences:
-        if (d.second, d.mode) != ("base", "lenient") or (d.problems, "base") not in form:
-            continue
-        before, after = form[d.problems, "base"], form[d.problems, "student"]
-        gain = f"{d.difference.value * 100:+.1f} points lenient on {d.problems}"
-        if after - before >= 0.1:
-            text.append(
-                f"Form against skill: {gain}, while answers in the taught form (a chain of thought, then a marked answer) "
-                f"rose from {before:.0%} to {after:.0%}. Part of the gain is form: the student now works in writing and "
-                "ends with its answer. The score alone does not tell how much of it is skill."
-            )
-        else:
-            text.append(
-                f"Form against skill: {gain}; the form hardly changed ({before:.0%} to {after:.0%}), so the gain is not form."
-            )
+        if (d.second, d.mode) == ("base", "lenient") and d.problems in bases:
+            text.append(_form_against_skill(d, bases[d.problems]))
     return text
+
+
+def _form_against_skill(d: Difference, base: Score) -> str:
+    """What of a gain over the base may be form: answers it did not mark, or did not finish."""
+    head = f"Form against skill on {d.problems}: "
+    if not d.shown or d.difference.value < 0:
+        return f"{head}no gain over the base is shown, so there is nothing to explain."
+    unmarked = max(0.0, base.lenient.value - base.strict.value)
+    most = f"{unmarked * 100:.1f} points for answers it does not mark as final and at most {base.truncated * 100:.1f} for answers"
+    verdict = "more than" if d.difference.value > unmarked + base.truncated else "not more than"
+    return (
+        f"{head}the base loses {most} cut at max_tokens; the gain of {d.difference.value * 100:.1f} points is {verdict} both "
+        "together. The rest may be a way of working that suits the model (short written steps, as in the training traces) "
+        "as well as new skill: these scores can't tell the two apart. Problems of unseen kinds are the better test of skill."
+    )
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -66,7 +66,21 @@ def _student(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:
         raise InputError(
             f"{run.folder} has no trained student yet: run train first, or leave it out (evaluate.models)."
         )
+    if trained is not None and recipe.student is not None and recipe.student.base_url is None:
+        _check_trained(recipe, recipe.student, *trained)
     return _learner(recipe, sampling, "student", trained[0] if trained else None)
+
+
+def _check_trained(recipe: Recipe, section: StudentSection, folder: Path, summary: dict[str, Any]) -> None:
+    """Raises InputError when the last training is of another base, or can't be served as this kind of base is."""
+    if summary.get("base") != section.base:
+        raise InputError(
+            f"The last training ({folder}) is of the base {summary.get('base')}, the recipe says {section.base}: train again."
+        )
+    if _is_gguf(section.base) and not (folder / "adapter.gguf").is_file():
+        raise InputError(
+            f"{folder} has no adapter.gguf, so llama.cpp can't serve it: train with train.lora.target_modules = 'all-linear'."
+        )
 
 
 def _learner(recipe: Recipe, sampling: dict[str, Any], name: str, trained: Path | None) -> Contestant:
@@ -82,7 +96,7 @@ def _learner(recipe: Recipe, sampling: dict[str, Any], name: str, trained: Path 
     key = weights_digest(base) + (f"+{weights_digest(adapter)}" if adapter else "")
     party = Party(name, key, template, sampling)
     facts = {"what": f"{base.name} with {words}", **_sizes(base, adapter)}
-    if base.suffix == ".gguf":
+    if base.suffix.lower() == ".gguf":
         return Contestant(
             party, _gguf_start(recipe, base, trained / "adapter.gguf" if trained else None), facts
         )
@@ -102,7 +116,7 @@ def _merged(base: Path, adapter: Path | None) -> Path:
 
 
 def _base_path(section: StudentSection, recipe: Recipe) -> Path:
-    if section.base == "embedded" or section.base.endswith(".gguf"):
+    if _is_gguf(section.base):
         return gguf_path(section.base, recipe.folder)
     folder = recipe.path(section.base)
     if folder.is_dir():
@@ -110,6 +124,10 @@ def _base_path(section: StudentSection, recipe: Recipe) -> Path:
     from r1distill.objectives.students import hub_snapshot  # heavy, and needed for hub names only
 
     return hub_snapshot(section.base)
+
+
+def _is_gguf(base: str) -> bool:
+    return base == "embedded" or base.lower().endswith(".gguf")
 
 
 def _gguf_start(recipe: Recipe, base: Path, adapter: Path | None) -> Open:

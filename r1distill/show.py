@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 STEERING = re.compile(
@@ -21,7 +21,11 @@ PLAIN_EVERY_S = 5.0
 
 
 class Show:
-    """Writes for a person: level 0 errors only (-q), 1 normal, 2 details (-v)."""
+    """Writes for a person: level 0 errors only (-q), 1 normal, 2 details (-v).
+
+    When nobody listens any more (a closed pipe, a terminal that is gone) it falls silent: showing must never end a
+    run that is paid for.
+    """
 
     def __init__(self, level: int = 1) -> None:
         self.level = level
@@ -29,7 +33,15 @@ class Show:
     def note(self, text: str, level: int = 1) -> None:
         """Print one line, if the level asks for it."""
         if self.level >= level:
-            print(plain(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
+            with self._silenced_when_nobody_listens():
+                print(plain(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
+
+    @contextmanager
+    def _silenced_when_nobody_listens(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):
+            self.level = -1
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print a table; every column but the first is aligned to the right when all its cells are numbers."""
@@ -49,7 +61,8 @@ class Show:
         for row in rows:
             table.add_row(*(escape(plain(str(cell))) for cell in row))
         width = None if sys.stderr.isatty() else 120
-        Console(stderr=True, width=width).print(table)
+        with self._silenced_when_nobody_listens():
+            Console(stderr=True, width=width).print(table)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Progress]:
@@ -120,12 +133,14 @@ class _LiveProgress(Progress):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        with suppress(OSError, ValueError):
+            self.bar.stop()
 
     def update(self, done: int, detail: str = "") -> None:
         """Move the bar."""
         self.done = done
-        self.bar.update(self.task, completed=done, detail=detail)
+        with suppress(OSError, ValueError):
+            self.bar.update(self.task, completed=done, detail=detail)
 
 
 def plain(text: str) -> str:

@@ -28,7 +28,7 @@ from r1distill.records import Example
 from r1distill.run import read_json
 from r1distill.show import Show
 
-FILTER_VERSION = 1
+FILTER_VERSION = 2
 """Raised when the same settings and traces lead to other files."""
 
 

@@ -17,12 +17,14 @@ import msgspec
 
 from r1distill.errors import InputError
 from r1distill.measure import Place, Source
-from r1distill.records import AnswerKind, Finish, Message, Prompt, Trace, Usage, digest, prompt_id_of
+from r1distill.records import FINISHES, AnswerKind, Finish, Message, Prompt, Trace, digest, prompt_id_of
+from r1distill.teachers.replies import usage_of
 from r1distill.thinking import split_thinking
 
 QUESTION = ("question", "problem", "instruction", "query", "prompt")
 REPLY = ("response", "completion", "output", "generation", "text")
 REASONING = ("reasoning", "reasoning_content", "thinking", "thought")
+FINISH = ("finish", "finish_reason", "stop_reason")
 REFERENCE = ("reference", "ground_truth", "expected_answer", "gold_answer")
 OWN = {"id", "slot", "prompt_id", "messages", "reasoning", "answer", "finish"}
 """Fields that only our own traces have all of."""
@@ -81,7 +83,8 @@ class TraceFiles:
                     trace, id=trace_id, prompt_id=prompt.id, sample=samples[prompt.id]
                 )
                 samples[prompt.id] += 1
-                yield Source(order, self.prompts[order], trace, Place(number, offset, len(line)))
+                place = Place(number, offset, len(line))
+                yield Source(order, self.prompts[order], trace, place, key.hex())
         if not self.prompts:
             raise InputError(self._no_trace_sentence())
 
@@ -118,7 +121,7 @@ class TraceFiles:
         ][-1:]
         question = asked[-1].content if asked else ""
         prompt = self._saved.get(trace.prompt_id) or Prompt(
-            trace.prompt_id, question, _text(row, REFERENCE), _kind(row, self.answer_kind)
+            trace.prompt_id, question, _reference(row, REFERENCE), _kind(row, self.answer_kind)
         )
         return prompt, trace, asked
 
@@ -152,12 +155,12 @@ def _foreign(row: dict[str, Any], kind: AnswerKind) -> tuple[Prompt, Trace, list
     asked, question = _asked(row)
     reasoning, answer, source = _reply(row)
     had_reply = _has_reply(row)
-    reference = _text(row, (*REFERENCE, "answer") if had_reply else REFERENCE)
+    reference = _reference(row, (*REFERENCE, "answer") if had_reply else REFERENCE)
     prompt = Prompt(prompt_id_of(question), question, reference, _kind(row, kind))
     teacher = _text(row, ("teacher", "model", "generator")) or "unknown"
     trace = Trace(
         id="", slot="", prompt_id=prompt.id, sample=0, teacher=teacher, model=teacher, messages=asked, reasoning=reasoning,
-        answer=answer, finish=_finish(row), usage=_usage(row), reasoning_source=source,
+        answer=answer, finish=_finish(row), usage=usage_of(row.get("usage")), reasoning_source=source,
     )  # fmt: skip
     return prompt, trace, asked
 
@@ -234,22 +237,24 @@ def _text(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
     return None
 
 
+def _reference(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    """The right answer, None when the row has none. Raises ValueError for one that is neither text nor number."""
+    for name in names:
+        found = _text(row, (name,))
+        if found is not None:
+            return found
+        if not isinstance(row.get(name), str | None):
+            raise ValueError(f"the reference in {name!r} is neither text nor number but {type(row[name]).__name__}")
+    return None
+
+
 def _kind(row: dict[str, Any], default: AnswerKind) -> AnswerKind:
     found = row.get("answer_kind")
     return cast(AnswerKind, found) if found in get_args(AnswerKind) else default
 
 
 def _finish(row: dict[str, Any]) -> Finish:
-    found = row.get("finish", row.get("finish_reason"))
-    return cast(Finish, found) if found in get_args(Finish) else "unknown"
-
-
-def _usage(row: dict[str, Any]) -> Usage:
-    usage = row.get("usage")
-    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    return Usage(
-        completion_tokens=tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else None
-    )
+    return FINISHES.get((_text(row, FINISH) or "").lower(), "unknown")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:

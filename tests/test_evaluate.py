@@ -177,7 +177,10 @@ def test_answers_that_fail_are_counted_as_what_they_are(world: World) -> None:
     world.data["harvest"]["max_attempts"] = 1
     summary = world.evaluate()
     assert (summary.still_owed, summary.unanswered) == (3, 3)
-    assert {s.n_problems for s in summary.scores} == {N - 2}
+    assert {s.n_problems for s in summary.scores} == {N - 1}  # a final failure counts as a wrong answer
+    rows = [json.loads(line) for line in (Path(summary.folder) / "answers.jsonl").open()]
+    lost = [row for row in rows if row["outcome"] == "failed"]
+    assert [row["lenient"] for row in lost] == [False] * 3
     world.act = solve
     world.asked()
     again = world.evaluate()

@@ -179,5 +179,11 @@ def test_without_matplotlib(
 def test_limits_tell_form_from_skill(tmp_path: Path) -> None:
     found = SyntheticRun(tmp_path).evaluate()
     text = limits(found.scores, found.differences)
-    assert sum("Part of the gain is form" in sentence for sentence in text) == 2
+    told = [sentence for sentence in text if sentence.startswith("Form against skill")]
+    shown = [d for d in found.differences if (d.second, d.mode) == ("base", "lenient")]
+    assert len(told) == len(shown)
+    for sentence, d in zip(told, shown, strict=True):
+        gained = d.shown and d.difference.value > 0
+        assert (f"the gain of {d.difference.value * 100:.1f} points" in sentence) == gained
+        assert ("no gain over the base is shown" in sentence) == (not gained)
     assert limits([], []) == text[:2]

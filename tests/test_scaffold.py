@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from r1distill.errors import InputError, R1DistillError, UsageError
+from r1distill.evaluate import problem_sets
 from r1distill.pipeline import check_recipe
 from r1distill.prompts import load_problems, load_template
 from r1distill.recipe import load_recipe
@@ -49,3 +50,12 @@ def test_faults(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(R1DistillError, match="file"):
         init(tmp_path / "file", "hosted")
+
+
+def test_the_hosted_example_has_all_that_the_readme_walks_through(tmp_path: Path) -> None:
+    init(tmp_path / "hosted", "hosted")
+    recipe = load_recipe(tmp_path / "hosted" / "recipe.toml")
+    assert recipe.student is not None
+    assert recipe.evaluate is not None
+    assert len(load_problems(recipe)[0]) == 12
+    assert {len(problems) for problems in problem_sets(recipe, recipe.evaluate).values()} == {6}

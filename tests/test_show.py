@@ -106,3 +106,23 @@ def test_duration(seconds: float | None, text: str) -> None:
 )
 def test_dollars(cost: float | None, text: str) -> None:
     assert dollars(cost) == text
+
+
+def test_a_reader_that_is_gone_never_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+        def isatty(self) -> bool:
+            return False
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    show = Show()
+    show.note("somebody?")
+    assert show.level == -1
+    show.table("t", ("a",), [("b",)])
+    with show.progress("p", 3) as progress:
+        progress.update(1)

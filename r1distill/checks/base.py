@@ -62,6 +62,8 @@ class Row(NamedTuple):
 
     trace_id: str
     prompt_id: str
+    problem: int
+    """Number of the problem: one question with two references is two problems with one prompt id."""
     teacher: str
     sample: int
     values: dict[str, Value]

@@ -11,7 +11,10 @@ from r1distill.records import Prompt, Trace
 
 
 class Duplicate(Check):
-    """Keeps the first of several equal traces of one problem (lowest sample number, then the order of the set)."""
+    """Keeps the first of several equal traces of one problem (lowest sample number, then the order of the set).
+
+    The same question with another reference is another problem: a trace that is wrong there hides none that is right.
+    """
 
     measure_settings: ClassVar[tuple[str, ...] | None] = ()
 
@@ -26,10 +29,10 @@ class Duplicate(Check):
 
     def judge_all(self, rows: Sequence[Row], name: str) -> list[Judgement]:
         """FAIL for every trace whose text an earlier row of the same problem has."""
-        seen: set[tuple[str, str]] = set()
+        seen: set[tuple[int, str]] = set()
         found = []
         for row in rows:
-            key = (row.prompt_id, row.values[name]["digest"])
+            key = (row.problem, row.values[name]["digest"])
             found.append(failed("exact") if key in seen else passed("unique"))
             seen.add(key)
         return found

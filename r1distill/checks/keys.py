@@ -32,9 +32,12 @@ def _library_version(distribution: str | None) -> str | None:
         return "not installed"
 
 
-def measurement_key(identity: str, trace_id: str, reads: str) -> str:
-    """The cache key: SHA-256 over the digests of the check's identity and of what it reads, and the trace id."""
-    return hashlib.sha256(f"{identity}\n{trace_id}\n{reads}".encode("utf-8", "replace")).hexdigest()
+def measurement_key(identity: str, trace_id: str, content: str, reads: str) -> str:
+    """The cache key: SHA-256 over the digests of the check's identity, of the trace's line and of what the check reads
+    of the problem, and the trace id (which says where an answer belongs, not what it says).
+    """
+    text = f"{identity}\n{trace_id}\n{content}\n{reads}"
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def source_digest(check: Check) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from r1distill.records import Finish, Usage
+from r1distill.records import FINISHES, Finish, Usage
 from r1distill.teachers.reasoning import normalise
 from r1distill.thinking import Split
 
@@ -108,12 +108,6 @@ CODES = {
 }
 """What error codes without a status stand for."""
 MOST_TOKENS = 1 << 40
-FINISHES: dict[str, Finish] = {
-    "stop": "stop", "eos": "stop", "end_turn": "stop", "stop_sequence": "stop",
-    "length": "length", "max_tokens": "length", "model_length": "length",
-    "content_filter": "content_filter", "repetition": "repetition",
-    "tool_calls": "tool_calls", "function_call": "tool_calls",
-}  # fmt: skip
 
 
 def refusal(status: int, body: Any, wait_s: float | None = None) -> Refusal:
@@ -193,7 +187,10 @@ def _usable(choice: dict[str, Any], data: dict[str, Any]) -> Reply:
     if not split.answer and not split.reasoning:
         if finish == "content_filter":
             raise Refusal(Action.FINAL, "content_filter", "The answer was withheld by a content filter")
-        raise Refusal(Action.RETRY, "empty", f"The answer is empty (finish_reason {said})")
+        if (
+            finish != "length"
+        ):  # cut before the first visible word: a state of the trace, never bought again as it is
+            raise Refusal(Action.RETRY, "empty", f"The answer is empty (finish_reason {said})")
     return Reply(
         split, finish, usage_of(data.get("usage")), _string(data.get("model")), _cost(data.get("usage"))
     )

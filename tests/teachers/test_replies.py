@@ -200,3 +200,8 @@ def test_usage(usage: Any, counts: tuple[int | None, ...]) -> None:
 )
 def test_the_teachers_own_cost(cost: Any, known: float | None) -> None:
     assert reply_of(completion("42", usage={"cost": cost})).cost_usd == known
+
+
+def test_an_answer_cut_before_its_first_word_is_kept_as_cut() -> None:
+    reply = parse_reply(json.dumps(completion("", finish="length")).encode())
+    assert (reply.finish, reply.split.reasoning, reply.split.answer) == ("length", "", "")
