@@ -75,6 +75,7 @@ def filter(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None
         material = run_material(run, chosen, stage, messages, index)
         summary = sift(material, checks, recipe.filter.select, index, recipe.filter.workers, dry_run, show)
     if not dry_run:
+        run.save_recipe(recipe)
         run.finish_stage("filter", stage, msgspec.to_builtins(summary))
     return _told(summary, show)
 

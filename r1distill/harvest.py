@@ -19,11 +19,13 @@ from r1distill.ledger import Ledger
 from r1distill.owed import Wanted, harvest_wanted, owed
 from r1distill.prompts import load_problems
 from r1distill.recipe import Recipe
-from r1distill.records import Prompt, Trace
+from r1distill.records import Prompt, Trace, Usage
 from r1distill.run import Run
 from r1distill.show import Show, dollars, duration
 from r1distill.tally import Tally
 from r1distill.teachers.endpoints import open_endpoint, plain_http
+from r1distill.teachers.money import cost_usd
+from r1distill.teachers.providers import provider
 
 
 class HarvestSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,8 @@ class HarvestSummary(msgspec.Struct, frozen=True, kw_only=True):
     retries: dict[str, int] = {}
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    most_usd: float | None = None
+    """Of a dry run: what it would cost if every answer were as long as its ceiling; None without prices or ceilings."""
     cost_usd: float | None = None
     """Of this harvest; None when the price of any answer is unknown."""
     without_reasoning: int = 0
@@ -76,7 +80,7 @@ def harvest(
         warnings=[*warnings, *unreadable], dry_run=dry_run,
     )  # fmt: skip
     if dry_run:
-        return before
+        return msgspec.structs.replace(before, most_usd=_most_usd(recipe, left[:limit]))
     if not left or limit == 0:
         _save(recipe, run, prompts)
         run.update_manifest("harvest", msgspec.to_builtins(before))
@@ -142,6 +146,21 @@ def _ask(
         return asker.run(todo, "harvest")
 
 
+def _most_usd(recipe: Recipe, todo: list[Wanted]) -> float | None:
+    """An upper bound: two characters a prompt token (more tokens than English text has), ceilings fully used."""
+    total = 0.0
+    for item in todo:
+        teacher = recipe.teacher[item.teacher]
+        prompt_tokens = sum(len(message.content) for message in item.messages) // 2 + 16
+        if provider(teacher.provider).kind == "embedded":
+            continue
+        cost = cost_usd(Usage(prompt_tokens=prompt_tokens, completion_tokens=item.max_tokens), teacher.price)
+        if cost is None:
+            return None
+        total += cost
+    return total
+
+
 def _known_teachers(run: Run) -> set[str]:
     with run.index() as index:
         return {row["teacher"] for row in index.totals("traces") if row["traces"]}
@@ -192,7 +211,7 @@ def lines(summary: HarvestSummary) -> list[str]:
         return [
             *s.warnings,
             *text,
-            f"A harvest would ask for {s.still_owed:,}; nothing was asked or written.",
+            f"A harvest would ask for {s.still_owed:,} ({_most_text(s)}); nothing was asked or written.",
         ]
     if s.asked:
         text.append(_asked(s))
@@ -209,6 +228,12 @@ def lines(summary: HarvestSummary) -> list[str]:
     if s.still_owed:
         text.append(f"{s.still_owed:,} answers are still owed: the same command goes on from here.")
     return [*s.warnings, *text]
+
+
+def _most_text(s: HarvestSummary) -> str:
+    if s.most_usd is None:
+        return "cost unknown: give teacher.NAME.price and sampling.max_tokens"
+    return f"at most {dollars(s.most_usd)}, if every answer is as long as its ceiling"
 
 
 def _asked(s: HarvestSummary) -> str:

@@ -1,9 +1,8 @@
 """index.sqlite: where each answer stands in the ledgers, and what checks have measured. A cache, never the truth.
 
 It may be deleted at any time: `catch_up` reads whatever the ledgers hold beyond what it knows. Rows of a ledger
-file that shrank or was replaced are dropped and read again. Several processes may use it at the same time.
-Measurements are found by a key that names all they
-depend on, so an outdated one is never found, only forgotten.
+file that shrank, was replaced or changed are dropped and read again. Several processes may use it at the same time.
+Measurements are found by a key that names all they depend on, so an outdated one is never found, only forgotten.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -39,6 +39,7 @@ LOCK_TIMEOUT_S = 60.0
 """Seconds to wait for another process that writes the index."""
 MARK_BYTES = 64
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+T = TypeVar("T")
 Add = Callable[[str, str, Path, int], int]
 """(ledger, file name, path, first byte) -> the byte behind the last row read."""
 
@@ -168,6 +169,8 @@ class Index:
         if self._is_known(ledger, name, path):
             return
         with self._writing():
+            if self._is_known(ledger, name, path):  # another process was quicker
+                return
             known, mark, _ = self._known(ledger, name)
             if known and (path.stat().st_size <= known or _mark(path, known) != mark):
                 self._drop(ledger, name)
@@ -201,7 +204,8 @@ class Index:
                 continue
             u = t.usage
             rows.append((ledger, t.slot, t.id, name, offset, len(line), t.finish, _int64(t.max_tokens), t.teacher,
-                         _int64(u.prompt_tokens), _int64(u.completion_tokens), t.cost_usd, t.created, content_digest(line)))  # fmt: skip
+                         _int64(u.prompt_tokens), _int64(u.completion_tokens), t.cost_usd, t.created,
+                         content_digest(line)))  # fmt: skip
         self.db.executemany(f"INSERT INTO traces VALUES ({','.join('?' * 14)})", rows)
         return end
 
@@ -259,7 +263,7 @@ class Index:
     def measurements(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The cached values among `keys`, by key."""
         found: dict[str, dict[str, Any]] = {}
-        for chunk in _chunks(keys, 500):
+        for chunk in batched(keys, 500):
             marks = ",".join("?" * len(chunk))
             rows = self.db.execute(f"SELECT key, value FROM measurements WHERE key IN ({marks})", chunk)
             found.update((key, msgspec.json.decode(value)) for key, value in rows)
@@ -291,12 +295,8 @@ def _int64(number: int | None) -> int | None:
     return number if number is not None and abs(number) < 1 << 63 else None
 
 
-def _chunks(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter (itertools has it from Python 3.12 on)."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch

@@ -15,7 +15,7 @@ from r1distill.checks.base import Check, Job, Judgement, Row, Value, unjudged
 from r1distill.checks.keys import check_identity, measurement_key
 from r1distill.checks.worker import error_text
 from r1distill.checks.workers import Result, Workers
-from r1distill.index import Index
+from r1distill.index import Index, batched
 from r1distill.records import Measurement, Prompt, Trace, digest
 
 BATCH = 500
@@ -100,23 +100,12 @@ def measure_and_judge(
     """Measure what is not in the index yet, then judge everything. `dry_run` only counts, and judges nothing."""
     with Workers(workers) as pool:
         engine = Engine(checks, index, pool, dry_run)
-        for batch in _batches(rows):
+        for batch in batched(rows, BATCH):
             engine.take(batch)
             progress(len(engine.rows))
     if not dry_run:
         engine.judge_sets()
     return Measured(engine.rows, engine.measured, engine.cached, engine.errors)
-
-
-def _batches(rows: Iterable[Source]) -> Iterator[list[Source]]:
-    batch: list[Source] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 class Engine:

@@ -31,6 +31,7 @@ class Outputs:
     def __enter__(self) -> Outputs:
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            _sweep(self.folder)
             for name in FILES:
                 self._files[name] = self._part(name).open("wb", buffering=1 << 18)
         return self
@@ -55,6 +56,24 @@ class Outputs:
     def row(self, name: str, record: msgspec.Struct | dict[str, Any]) -> None:
         """Append a record as JSON."""
         self.raw(name, msgspec.json.encode(record))
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half written: NAME.jsonl.PID.part of a process that is no more."""
+    for path in (path for name in FILES for path in folder.glob(f"{name}.jsonl.*.part")):
+        pid = path.name.split(".")[-2]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def write_outputs(

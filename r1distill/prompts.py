@@ -90,7 +90,7 @@ def load_template(name: str, recipe: Recipe) -> Template:
     """A template by file (relative to the recipe) or by shipped name. Raises RecipeError naming what exists."""
     path = recipe.path(name)
     shipped = shipped_folder("prompts") / f"{name.removesuffix('.jinja')}.jinja"
-    for candidate in (path, shipped if "/" not in name else path):
+    for candidate in (path, shipped if str(Path(name).parent) in (".", "prompts") else path):
         if candidate.is_file():
             return Template(_template_text(candidate), name)
     names = ", ".join(sorted(p.stem for p in shipped_folder("prompts").glob("*.jinja")))

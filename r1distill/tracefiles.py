@@ -244,7 +244,9 @@ def _reference(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
         if found is not None:
             return found
         if not isinstance(row.get(name), str | None):
-            raise ValueError(f"the reference in {name!r} is neither text nor number but {type(row[name]).__name__}")
+            raise ValueError(
+                f"the reference in {name!r} is neither text nor number but {type(row[name]).__name__}"
+            )
     return None
 
 

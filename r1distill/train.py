@@ -101,6 +101,7 @@ def train(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None 
         return _say_plan(recipe, run, stage, student, rows, show)
     with _one_at_a_time(run):
         summary = _train(recipe, run, stage, student, rows, show)
+    run.save_recipe(recipe)
     run.finish_stage("train", stage, msgspec.to_builtins(summary))
     return summary
 

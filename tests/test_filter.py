@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -190,6 +193,16 @@ def test_a_corrected_reference_measures_its_traces_only(cheap: World) -> None:
     assert before.kept - after.kept == 1  # two were right before, one is now
 
 
+def test_other_answers_under_the_same_slots_are_measured_anew(cheap: World) -> None:
+    before = cheap.filter()
+    (cheap.run.ledger_folder("traces") / "part-1-of-1.jsonl").unlink()
+    cheap.harvest({**SAMPLES, "c": ["\\boxed{\\sqrt{2}}"] * 4, "a": ["The answer is 81.", *SAMPLES["a"][1:]]})
+    after = cheap.filter()
+    assert after.stage_id != before.stage_id and (after.measured, after.cached) == (5, 75)
+    assert before.kept - after.kept == 1
+    assert not [row for row in cheap.rows("train") + cheap.rows("val") if "answer is 81" in str(row)]
+
+
 def test_an_added_check_costs_only_itself(cheap: World) -> None:
     cheap.filter()
     (cheap.folder / "mine.py").write_text(
@@ -345,6 +358,28 @@ def test_the_newest_trace_of_a_slot_counts(cheap: World) -> None:
     )
     summary = cheap.filter()
     assert summary.traces == 16
+
+
+def test_a_finished_answer_counts_more_than_a_longer_cut_one(cheap: World) -> None:
+    before = cheap.filter()
+    cheap.harvest({name: ["cut"] * 4 for name in SAMPLES}, max_tokens=9, id="x", finish="length")
+    cheap.harvest({name: ["cut"] * 4 for name in SAMPLES}, max_tokens=None, id="y", finish="length")
+    assert cheap.filter().kept == before.kept
+
+
+def test_parts_of_killed_processes_are_swept(cheap: World) -> None:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    before = cheap.filter()
+    folder = cheap.run.folder / "filter" / before.stage_id
+    (folder / "summary.json").unlink()
+    alive, other = folder / f"kept.jsonl.{os.getppid()}.part", folder / f"notes.{done.pid}.part"
+    for path in (folder / f"kept.jsonl.{done.pid}.part", alive, other):
+        path.write_text("half")
+    assert not cheap.filter().up_to_date
+    assert sorted(folder.glob("*.part")) == sorted([alive, other])
+    alive.unlink()
+    other.unlink()
 
 
 def test_broken_lines_are_counted(cheap: World) -> None:

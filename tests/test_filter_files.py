@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from r1distill.errors import InputError, NothingKeptError
 from r1distill.filter import filter_files
 from r1distill.recipe import parse_recipe
-from r1distill.records import prompt_id_of
 from r1distill.show import Show
 from r1distill.tracefiles import TraceFiles
 
@@ -158,8 +157,70 @@ def test_with_a_recipe(tmp_path: Path) -> None:
 def test_one_question_with_two_references(tmp_path: Path) -> None:
     source = write(tmp_path / "t.jsonl", [ROWS[0], {**ROWS[0], "reference": "19"}])
     summary = filter_files([source], tmp_path / "out")
-    assert summary.prompts == 1 and summary.reasons == {"correct: wrong": 1, "duplicate: exact": 1}
-    assert prompt_id_of("9 * 2?")
+    assert (summary.prompts, summary.kept, summary.reasons) == (1, 1, {"correct: wrong": 1})
+    source = write(tmp_path / "t.jsonl", [{**ROWS[0], "reference": "19"}, ROWS[0], ROWS[0]])
+    summary = filter_files([source], tmp_path / "out")
+    assert (summary.kept, summary.reasons) == (1, {"correct: wrong": 1, "duplicate: exact": 1})
+
+
+@pytest.mark.parametrize("name", ["finish", "finish_reason", "stop_reason"])
+@pytest.mark.parametrize(
+    ("said", "finish"),
+    [("max_tokens", "length"), ("MAX_TOKENS", "length"), ("model_length", "length"), ("end_turn", "stop"), ("eos", "stop"),
+     ("repetition", "repetition"), ("gone", "unknown"), (None, "unknown"), (["length"], "unknown")],
+)  # fmt: skip
+def test_how_foreign_answers_ended(tmp_path: Path, name: str, said: Any, finish: str) -> None:
+    source = write(tmp_path / "t.jsonl", [{**ROWS[0], name: said}])
+    (found,) = TraceFiles([source], "math").sources()
+    assert found.trace.finish == finish
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"reference": ["18"]},
+        {"reference": {"value": 18}},
+        {"reference": None, "answer": True},
+        {"gold_answer": False},
+    ],
+)
+def test_a_reference_that_can_not_be_read_is_said(tmp_path: Path, odd: dict[str, Any]) -> None:
+    bare = {name: value for name, value in ROWS[0].items() if name != "reference"}
+    source = write(tmp_path / "t.jsonl", [ROWS[0], {**bare, **odd}])
+    summary = filter_files([source], tmp_path / "out")
+    (skipped,) = read(tmp_path / "out" / "skipped.jsonl")
+    assert summary.traces == 1 and skipped["line"] == 2
+    assert skipped["reason"].startswith(f"the reference in '{[*odd][-1]}' is neither text nor number but ")
+
+
+@pytest.mark.parametrize("empty", [None, "", " "])
+def test_no_reference_is_no_fault(tmp_path: Path, empty: Any) -> None:
+    source = write(tmp_path / "t.jsonl", [{**ROWS[0], "reference": empty}])
+    summary = filter_files([source], tmp_path / "out")
+    assert (summary.unreadable, summary.kept, summary.unjudged) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "believed"), [(0, 0), (7, 7), (-1, None), (True, None), ("7", None), (1 << 70, None)]
+)
+def test_tokens_that_nobody_counted(tmp_path: Path, tokens: Any, believed: int | None) -> None:
+    source = write(tmp_path / "t.jsonl", [{**ROWS[0], "usage": {"completion_tokens": tokens}}])
+    (found,) = TraceFiles([source], "math").sources()
+    assert found.trace.usage.completion_tokens == believed
+
+
+def test_another_threshold_measures_nothing(tmp_path: Path) -> None:
+    source, to = write(tmp_path / "t.jsonl", ROWS[:2]), tmp_path / "new" / "folder"
+    checks: dict[str, Any] = {"length": {}, "correct": {}}
+    first = filter_files(
+        [source], to, parse_recipe({"name": "r", "filter": {"checks": checks}}, folder=tmp_path)
+    )
+    checks["length"] = {"max_tokens": 1000}
+    second = filter_files(
+        [source], to, parse_recipe({"name": "r", "filter": {"checks": checks}}, folder=tmp_path)
+    )
+    assert (first.measured, second.measured, second.cached) == (4, 0, 4)
+    assert second.stage_id != first.stage_id
 
 
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:

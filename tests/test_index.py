@@ -26,7 +26,7 @@ def trace(
 ) -> Trace:
     return Trace(
         id=trace_id_of(slot, ceiling), slot=slot, prompt_id="p", sample=0, teacher=more.pop("teacher", "t"), model="m",
-        messages=[], reasoning="", answer="4", finish=finish, max_tokens=ceiling, created=created, **more,
+        messages=[], reasoning="", answer=more.pop("answer", "4"), finish=finish, max_tokens=ceiling, created=created, **more,
     )  # fmt: skip
 
 
@@ -101,6 +101,9 @@ def test_an_unchanged_index_is_not_written_to(place: Place) -> None:
         (trace("s", 100, "length"), trace("s", 200), 200),
         (trace("s", 100, "length"), trace("s", None), None),
         (trace("s", 200), trace("s", 100, created="2027-01-01T00:00:00Z"), 200),
+        (trace("s", 100), trace("s", 200, "length"), 100),
+        (trace("s", 100), trace("s", None, "length"), 100),
+        (trace("s", 100, "length"), trace("s", 200, "length"), 200),
     ],
 )
 @pytest.mark.parametrize("turned", [False, True])
@@ -116,8 +119,8 @@ def test_the_newest_does_not_depend_on_the_order_of_the_files(
 
 def test_of_equals_the_later_one_is_newest(place: Place) -> None:
     place.write(trace("s", created="2026-01-02T00:00:00Z", finish="length"))
-    place.write(trace("s", created="2026-01-01T00:00:00Z"), name="traces/part-2-of-2.jsonl")
-    assert place.same_without_the_old_index()["newest"]["s"].finish == "length"
+    place.write(trace("s", created="2026-01-01T00:00:00Z", finish="length"), name="traces/part-2-of-2.jsonl")
+    assert place.same_without_the_old_index()["newest"]["s"].name == "part-1-of-1.jsonl"
 
 
 def test_failures_are_read_from_all_shards(place: Place) -> None:
@@ -181,6 +184,20 @@ def test_a_truncated_or_replaced_file_is_read_again(place: Place, kept: list[int
     said = place.same_without_the_old_index()
     assert set(said["newest"]) == {"abc"[n] for n in kept}
     assert sum(t["traces"] for t in said["totals"]) == len(kept)
+
+
+@pytest.mark.parametrize(
+    "answers", ["546", "494", "449", "4447", ["4", "4", "a longer one", "4"], ["a longer one", "4"]]
+)
+def test_other_answers_under_the_same_slots_are_seen(place: Place, answers: list[str]) -> None:
+    place.write(*(trace(str(n)) for n in range(3)))
+    before = place.read()["newest"]
+    lines(place)[0].unlink()
+    place.write(*(trace(str(n), answer=answer) for n, answer in enumerate(answers)))
+    after = place.same_without_the_old_index()["newest"]
+    assert len(after) == len(answers)
+    for slot in before.keys() & after.keys():
+        assert (after[slot].content == before[slot].content) is (answers[int(slot)] == "4")
 
 
 def test_a_removed_file_is_forgotten(place: Place) -> None:

@@ -67,7 +67,7 @@ def item(ceiling: int | None) -> Wanted:
 
 
 def have(finish: Any, ceiling: int | None) -> TraceRef:
-    return TraceRef("s", "id", "part-1-of-1.jsonl", 0, 1, finish, ceiling)
+    return TraceRef("s", "id", "part-1-of-1.jsonl", 0, 1, finish, ceiling, "content")
 
 
 @pytest.mark.parametrize(

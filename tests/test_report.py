@@ -59,7 +59,7 @@ def test_whole_report(tmp_path: Path) -> None:
     assert html.count("data:image/svg+xml;base64,") == 5
     for words in (
         "What came over", "student beats base on heldout (lenient) by 20.0 points", "What this does not show",
-        "Form against skill: +20.0 points lenient on heldout", "36 traces", "Failed requests by class: content_filter 1",
+        "Form against skill on heldout", "36 traces", "Failed requests by class: content_filter 1",
         "1,011 rows, 20 steps in 1 min 23 s", "4.9 M trained parameters over 134.5 M", "Loss 1.500 → 0.125",
         "2 too long", "134.5 M", "98.0 MB", "one example of each reason",
     ):  # fmt: skip

@@ -112,9 +112,10 @@ def test_duplicate_keeps_the_first_of_a_problem() -> None:
     check = CHECKS["duplicate"]()
     traces = [trace(), trace(answer="The  answer is 18. "), trace(answer="18"), trace(finish="length")]
     values = [check.measure(PROMPT, one) for one in traces]
-    rows = [Row(str(n), "p", "r1", n, {"duplicate": value}) for n, value in enumerate(values)]
-    rows.append(Row("other", "q", "r1", 0, {"duplicate": values[0]}))
-    assert [j.outcome for j in check.judge_all(rows, "duplicate")] == ["PASS", "FAIL", "PASS", "PASS", "PASS"]
+    rows = [Row(str(n), "p", 0, "r1", n, {"duplicate": value}) for n, value in enumerate(values)]
+    rows.append(Row("other reference", "p", 1, "r1", 4, {"duplicate": values[0]}))
+    rows.append(Row("other", "q", 2, "r1", 0, {"duplicate": values[0]}))
+    assert [j.outcome for j in check.judge_all(rows, "duplicate")] == ["PASS", "FAIL", *["PASS"] * 4]
 
 
 def test_default_set() -> None:
@@ -160,8 +161,8 @@ def test_every_setting_is_documented() -> None:
             assert field.description, f"{kind.__name__}.{name}"
 
 
-def key_of(check: Any, prompt: Prompt = PROMPT) -> str:
-    return measurement_key(digest(check_identity(check)), "t", digest(check.reads(prompt)))
+def key_of(check: Any, prompt: Prompt = PROMPT, content: str = "c") -> str:
+    return measurement_key(digest(check_identity(check)), "t", content, digest(check.reads(prompt)))
 
 
 def test_keys_change_with_what_they_should() -> None:
@@ -178,13 +179,14 @@ def test_keys_change_with_what_they_should() -> None:
         key_of(correct()),
         key_of(correct(timeout_s=9)),
         key_of(correct(), Prompt("p", "q", "9")),
+        key_of(correct(), content="another answer under the same id"),
     }
-    assert len(keys) == 4
+    assert len(keys) == 5
 
 
 def test_golden_key() -> None:
     """Pinned: a changed key formula would measure every user's traces again."""
-    assert measurement_key("identity", "trace", "reads") == (
-        "debbd6e9c4ec92a4d671ca86c47b1a2130689e213fc1b6e0a257bc79d00035cd"
+    assert measurement_key("identity", "trace", "content", "reads") == (
+        "b0f4943b322f8b71e86920e68c8acf5f50435544a75837fd459299bfe3b6d0c1"
     )
-    assert key_of(CHECKS["finish"]()) == "ee419785161b3ed5865e53eaeae7e435ff072391c084225067feb5b18c36863d"
+    assert key_of(CHECKS["finish"]()) == "d0e0ba7d97e5724134ef82261545a37dae901dede06bbea67b309a48b7345dc2"
