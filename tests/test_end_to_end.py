@@ -25,30 +25,25 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "r1distill", *arguments],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=420,
         check=False,
     )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the arithmetic example, loosened so that a handful of answers is enough to train on."""
+    """The arithmetic example without its correctness check: something is left to train on whatever the teacher says."""
     folder = tmp_path_factory.mktemp("example")
     assert command("init", str(folder), "--example", "arithmetic").returncode == 0
     recipe = folder / "recipe.toml"
-    text = recipe.read_text()
-    recipe.write_text(
-        text.replace("[filter.checks.correct]", '[filter.checks.correct]\nextraction = "lenient"')
-    )
+    recipe.write_text(recipe.read_text().replace("[filter.checks.correct]\n", ""))
     return folder
 
 
+@pytest.mark.timeout(900)
 def test_the_whole_job_then_nothing_to_do(folder: Path) -> None:
     sets = [part for setting in TINY for part in ("--set", setting)]
-    # Without the correctness check something is left to train on whatever the small teacher answers.
     recipe = folder / "recipe.toml"
-    lines = recipe.read_text().split("[filter.checks.correct]")
-    recipe.write_text(lines[0] + lines[1][lines[1].index("\n[") :])
     first = command("run", str(recipe), "--json", *sets)
     assert first.returncode == 0, first.stderr
     run = folder / "runs" / "arithmetic"
