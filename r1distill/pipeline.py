@@ -26,7 +26,7 @@ from r1distill.report import report
 from r1distill.run import Run
 from r1distill.show import Show, duration
 from r1distill.teachers.endpoints import checked
-from r1distill.thinking import join_thinking
+from r1distill.thinking import OPEN, join_thinking
 from r1distill.train import train
 
 SHOWN_CHARS = 600
@@ -154,7 +154,10 @@ def _is_quick(check: Check) -> bool:
 
 def _example(prompt: Prompt, trace: Trace, reasons: list[str]) -> str:
     title = f"rejected ({'; '.join(reasons)})" if reasons else "kept"
-    text = f"{prompt.question.strip()}\n{join_thinking(trace.reasoning, trace.answer)}"
+    said = join_thinking(trace.reasoning, trace.answer)
+    if trace.reasoning_source == "unclosed":  # shown as it came: the closing tag is what is missing
+        said = f"{OPEN}\n{trace.reasoning}"
+    text = f"{prompt.question.strip()}\n{said}"
     shown = text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + " ..."
     body = "\n".join(f"    {line}" for line in shown.splitlines() if line.strip())
     return f"  first trace {title}, the reference is {prompt.answer}:\n{body}"
