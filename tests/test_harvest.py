@@ -238,6 +238,15 @@ def test_a_dry_run_writes_nothing_and_asks_nothing(world: World) -> None:
     assert any("would ask for 6" in line for line in lines(summary))
 
 
+def test_a_dry_run_bounds_the_cost_or_says_that_it_is_unknown(world: World) -> None:
+    assert world.harvest(dry_run=True).most_usd is None
+    world.teacher["price"] = {"input": 0.0, "output": 1.0}
+    world.teacher["sampling"] = {"max_tokens": 1000}
+    summary = world.harvest(dry_run=True)
+    assert summary.most_usd == pytest.approx(6 * 1000 / 1e6)
+    assert any("at most $0.0060" in line for line in lines(summary))
+
+
 def test_a_limit_asks_for_the_first_ones(world: World) -> None:
     summary = world.harvest(limit=4)
     assert (summary.asked, summary.still_owed, world.asked()) == (4, 2, 4)

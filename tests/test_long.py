@@ -15,7 +15,7 @@ GSM8K_RECIPE = """
 name = "gsm8k"
 [prompts]
 problems = "harvest.jsonl"
-template = "math_fewshot"
+template = "arithmetic_fewshot"
 [teacher.small]
 provider = "embedded"
 sampling = { temperature = 0.7, max_tokens = 256, seed = 1 }
@@ -28,7 +28,7 @@ samples = 2
 [filter.checks.correct]
 [student]
 base = "embedded"
-template = "math"
+template = "arithmetic"
 [train]
 sft = { num_train_epochs = 2, learning_rate = 5e-4, max_length = 1024 }
 [evaluate]
