@@ -17,14 +17,15 @@ from r1distill.exchange import failure_of, no_answer_error, request_body, stop_e
 from r1distill.interrupt import interruptible
 from r1distill.ledger import Ledger
 from r1distill.owed import Wanted
-from r1distill.recipe import HarvestSection, PriceSection
+from r1distill.recipe_sections import HarvestSection, PriceSection
 from r1distill.records import Trace
 from r1distill.show import Progress, Show
 from r1distill.tally import Tally
 from r1distill.teachers.client import ChatClient, Endpoint
 from r1distill.teachers.embedded import share_prefix
 from r1distill.teachers.money import cost_usd
-from r1distill.teachers.replies import Action, Refusal, Reply
+from r1distill.teachers.refusals import Action, Refusal
+from r1distill.teachers.replies import Reply
 from r1distill.teachers.retry import Sleep, policy
 
 TICK_S = 0.5

@@ -19,7 +19,8 @@ from r1distill.errors import RecipeError
 from r1distill.ledger import Ledger, write_atomic
 from r1distill.owed import Wanted, owed, want
 from r1distill.prompts import load_problems
-from r1distill.recipe import EvaluateSection, PromptsSection, Recipe
+from r1distill.recipe import Recipe
+from r1distill.recipe_sections import EvaluateSection, PromptsSection
 from r1distill.records import Prompt, Trace, digest
 from r1distill.run import Run, stage_id
 from r1distill.runtime import Contestant, contestants

@@ -8,7 +8,8 @@ from typing import Any
 from r1distill.errors import StopRunError
 from r1distill.owed import Wanted
 from r1distill.records import Failure, Message, Trace, split_ceiling, trace_id_of
-from r1distill.teachers.replies import Action, Refusal, Reply
+from r1distill.teachers.refusals import Action, Refusal
+from r1distill.teachers.replies import Reply
 
 ADVICE = {
     "key": "check the key and its rights",

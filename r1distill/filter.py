@@ -24,7 +24,8 @@ from r1distill.measure import Judged, Place, Source
 from r1distill.outputs import FILES, make_example
 from r1distill.owed import harvest_wanted
 from r1distill.prompts import load_problems, student_template
-from r1distill.recipe import FilterSection, Recipe
+from r1distill.recipe import Recipe
+from r1distill.recipe_sections import FilterSection
 from r1distill.records import Example, Message, Prompt, Trace, digest
 from r1distill.run import Run, stage_id
 from r1distill.show import Show

@@ -9,7 +9,7 @@ import msgspec
 
 from r1distill.checks.base import Check
 from r1distill.measure import Judged
-from r1distill.recipe import SelectSection
+from r1distill.recipe_sections import SelectSection
 from r1distill.select import select, validation_prompts
 from r1distill.show import Show
 

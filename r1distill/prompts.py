@@ -19,7 +19,8 @@ import msgspec
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from r1distill.errors import InputError, RecipeError
-from r1distill.recipe import PromptsSection, Recipe
+from r1distill.recipe import Recipe
+from r1distill.recipe_sections import PromptsSection
 from r1distill.recipe_values import COLUMNS
 from r1distill.records import AnswerKind, Message, Prompt, prompt_id_of
 from r1distill.rows import Placed, file_rows, hub_rows

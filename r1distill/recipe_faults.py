@@ -15,9 +15,6 @@ from r1distill.errors import RecipeError
 
 S = TypeVar("S", bound=BaseModel)
 
-PLANNED = frozenset({"harvest.budget_usd", "harvest.top_logprobs"})
-"""Keys that the design names and this version does not have: refused by name, never passed over."""
-
 
 def validated(model: type[S], data: Any, where: str) -> S:
     """`data` as a `model`. Raises RecipeError: one sentence for the first fault, with the nearest known key."""
@@ -51,8 +48,6 @@ def _fits(words: list[str], shape: tuple[str, ...]) -> bool:
 def _sentence(model: type[BaseModel], key: str, fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         key = ".".join(str(part) for part in fault["loc"])
-        if key in PLANNED:
-            return f"the key '{key}' is planned but not in this version; remove it"
         return f"unknown key '{key}'{_suggestion(known_keys(model), key)}"
     if fault["type"] == "missing":
         key = ".".join(str(part) for part in fault["loc"])

@@ -87,9 +87,12 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 1
     model_answered: str | None = None
     reasoning_source: str = "none"
-    """Where the reasoning stood in the reply: a field's name, "inline", "inline-no-opener", "unclosed" or "none"."""
+    """Where the reasoning stood in the reply: a field's name, "inline", "inline-no-opener", "unclosed", "none"; or
+    "summary" (only a summary came, kept in extras) and "encrypted"."""
     created: str = ""
     """UTC, RFC 3339."""
+    extras: dict[str, Any] = {}
+    """What else the reply said: the route's provider, its own finish reason, a generation id, a reasoning_summary."""
     schema_version: int = SCHEMA_VERSION
 
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import jsonlines
 
 from r1distill.errors import InputError, MissingPackageError
-from r1distill.recipe import PromptsSection
+from r1distill.recipe_sections import PromptsSection
 
 Placed = tuple[str, dict[str, Any]]
 """Where a row stands, and the row."""

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from r1distill.errors import InputError, RecipeError
 from r1distill.owed import Party, teacher_parties
 from r1distill.prompts import Template, student_template
-from r1distill.recipe import PriceSection, Recipe, StudentSection, TeacherSection, api_key
+from r1distill.recipe import Recipe, api_key
+from r1distill.recipe_sections import PriceSection, StudentSection, TeacherSection
 from r1distill.run import Run
 from r1distill.teachers.client import Endpoint
 from r1distill.teachers.embedded import embedded_server

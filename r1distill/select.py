@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable
 
 from r1distill.measure import Judged
-from r1distill.recipe import SelectSection
+from r1distill.recipe_sections import SelectSection
 
 
 def select(kept: list[Judged], settings: SelectSection) -> list[Judged]:

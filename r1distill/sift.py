@@ -23,7 +23,7 @@ from r1distill.funnel import FilterSummary, Parted, funnel, part, reasons, unjud
 from r1distill.index import Index
 from r1distill.measure import Judged, Measured, Place, Source, measure_and_judge
 from r1distill.outputs import FILES, write_outputs
-from r1distill.recipe import SelectSection
+from r1distill.recipe_sections import SelectSection
 from r1distill.records import Example
 from r1distill.run import read_json
 from r1distill.show import Show

@@ -17,7 +17,7 @@ from r1distill.errors import StopRunError, StorageError
 from r1distill.exchange import request_body
 from r1distill.ledger import Ledger
 from r1distill.owed import Wanted
-from r1distill.recipe import HarvestSection, PriceSection
+from r1distill.recipe_sections import HarvestSection, PriceSection
 from r1distill.records import Failure, Message, Trace, slot_of
 from r1distill.tally import Tally
 from r1distill.teachers.client import Endpoint

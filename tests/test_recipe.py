@@ -237,9 +237,3 @@ def test_any_dict_gives_a_recipe_or_a_recipe_error(data: dict[str, Any]) -> None
     else:
         again = json.loads(resolved_json(recipe))
         assert parse_recipe(again).model_dump() == recipe.model_dump()
-
-
-@pytest.mark.parametrize("key", ["budget_usd", "top_logprobs"])
-def test_planned_keys_are_refused_by_name(key: str) -> None:
-    with pytest.raises(RecipeError, match=f"'harvest.{key}' is planned but not in this version"):
-        parse_recipe({"name": "r", "harvest": {key: 1}})

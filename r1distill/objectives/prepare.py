@@ -17,7 +17,7 @@ from r1distill.objectives.adapter_gguf import write_gguf_adapter
 from r1distill.objectives.render import Rendered, Rendering, format_of, marked, render
 from r1distill.objectives.sft import Job
 from r1distill.objectives.students import Student, load_tokenizer, materialise, position_limit
-from r1distill.recipe import TrainSection
+from r1distill.recipe_sections import TrainSection
 from r1distill.records import Example
 from r1distill.show import Show
 

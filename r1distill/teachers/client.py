@@ -8,12 +8,13 @@ take from the environment for OpenAI (organisation, project, a further Authoriza
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from r1distill.teachers.replies import Action, Refusal, Reply, parse_reply, refusal, reply_of
+from r1distill.teachers.refusals import Action, Refusal, refusal
+from r1distill.teachers.replies import Reply, parse_reply, reply_of
 from r1distill.teachers.retry import asked_wait_s
 from r1distill.teachers.secrets import scrub
 from r1distill.teachers.stream import Gathered, collect
@@ -34,15 +35,31 @@ class Endpoint(NamedTuple):
     extra_body: Mapping[str, Any] = MappingProxyType({})
     slots: int = 0
     """Of our own llama.cpp server: answers it decodes side by side; 0 for everybody else."""
+    ceiling_key: str | None = None
+    """What the endpoint calls the ceiling; None: as the recipe calls it."""
+    key_header: Literal["Authorization", "api-key"] = "Authorization"
+    """The header that carries the key ("Authorization" as Bearer)."""
+    must_stream: bool = False
+    """True: this endpoint answers streams only."""
+    reasoning_apart: bool = False
+    """True: usage.completion_tokens does not hold the reasoning tokens (xAI), so that they are added."""
 
 
 class ChatClient:
     """Asks one endpoint; use as an async context manager."""
 
     def __init__(
-        self, endpoint: Endpoint, *, idle_timeout_s: float, total_timeout_s: float, stream: bool
+        self,
+        endpoint: Endpoint,
+        *,
+        idle_timeout_s: float,
+        total_timeout_s: float,
+        stream: bool,
+        on_headers: Callable[[Mapping[str, str]], None] | None = None,
     ) -> None:
-        self.endpoint, self.stream = endpoint, stream
+        self.endpoint, self.stream = endpoint, stream or endpoint.must_stream
+        self.on_headers = on_headers
+        """Hears the headers of every answer, also of refusals (limits stand there)."""
         self.idle_timeout_s, self.total_timeout_s = idle_timeout_s, total_timeout_s
         self.answered = False
         """True once anything at all came back from the endpoint."""

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from r1distill.errors import InputError, RecipeError
-from r1distill.recipe import Recipe, TeacherSection, api_key
+from r1distill.recipe import Recipe, api_key
+from r1distill.recipe_sections import TeacherSection
 from r1distill.records import CEILING_KEYS
 from r1distill.teachers.client import Endpoint
 from r1distill.teachers.embedded import embedded_server

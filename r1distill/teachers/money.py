@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from r1distill.recipe import PriceSection
+from r1distill.recipe_sections import PriceSection
 from r1distill.records import Usage
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 from tenacity.stop import stop_base
 
-from r1distill.teachers.replies import Action, Refusal
+from r1distill.teachers.refusals import Action, Refusal
 
 FIRST_BOUND_S = 0.5
 LAST_BOUND_S = 60.0

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
-from r1distill.teachers.replies import Action, Refusal, decode_json
+from r1distill.teachers.refusals import Action, Refusal
+from r1distill.teachers.replies import decode_json
 
 TEXT_FIELDS = ("content", "reasoning", "reasoning_content")
 

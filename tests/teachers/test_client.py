@@ -25,7 +25,8 @@ from fake_teacher import (
 )
 
 from r1distill.teachers.client import ChatClient, Endpoint
-from r1distill.teachers.replies import Action, Refusal, Reply
+from r1distill.teachers.refusals import Action, Refusal
+from r1distill.teachers.replies import Reply
 
 KEY = "sk-proj-abcdefghijklmnopqrstuvwx"
 BODY = {"messages": [{"role": "user", "content": "6 * 7?"}], "temperature": 0.5}

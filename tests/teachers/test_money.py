@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from r1distill.recipe import PriceSection
+from r1distill.recipe_sections import PriceSection
 from r1distill.records import Usage
 from r1distill.teachers.money import cost_usd
 

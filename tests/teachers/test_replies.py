@@ -8,17 +8,8 @@ from typing import Any
 import pytest
 from fake_teacher import completion
 
-from r1distill.teachers.replies import (
-    RULES,
-    Action,
-    Refusal,
-    Reply,
-    decode_json,
-    parse_reply,
-    refusal,
-    reply_of,
-    usage_of,
-)
+from r1distill.teachers.refusals import RULES, Action, Refusal, refusal
+from r1distill.teachers.replies import Reply, decode_json, parse_reply, reply_of, usage_of
 
 STOP, RETRY, FINAL = Action.STOP, Action.RETRY, Action.FINAL
 

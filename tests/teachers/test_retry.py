@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1distill.teachers.replies import Action, Refusal
+from r1distill.teachers.refusals import Action, Refusal
 from r1distill.teachers.retry import LAST_BOUND_S, LONGEST_ASKED_WAIT_S, asked_wait_s, policy
 
 

@@ -13,7 +13,8 @@ from fake_teacher import DONE, USAGE, USAGE_PIECE, event, piece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1distill.teachers.replies import Refusal, reply_of
+from r1distill.teachers.refusals import Refusal
+from r1distill.teachers.replies import reply_of
 from r1distill.teachers.stream import Gathered, collect, events
 
 
