@@ -2,36 +2,35 @@
 
 Promises: an answer is in the ledger before it is counted; a failed request is recorded apart and stays owed unless
 asking again can't help; Ctrl-C stops asking and lets the answers under way arrive (a second one drops them).
+Each teacher is a lane of its own (lane.py), so that one that is slow, out of money or gone holds up no other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from r1distill.errors import StopRunError
-from r1distill.exchange import failure_of, no_answer_error, request_body, stop_error, trace_of
 from r1distill.interrupt import interruptible
+from r1distill.lane import Desk, Lane, Terms, TokenStore
 from r1distill.ledger import Ledger
 from r1distill.owed import Wanted
-from r1distill.recipe_sections import HarvestSection, PriceSection
+from r1distill.purse import Purse
+from r1distill.recipe_sections import EscalateSection, HarvestSection
 from r1distill.records import Trace
 from r1distill.show import Progress, Show
+from r1distill.spending import Spending
 from r1distill.tally import Tally
-from r1distill.teachers.client import ChatClient, Endpoint
+from r1distill.teachers.client import Endpoint
 from r1distill.teachers.embedded import share_prefix
-from r1distill.teachers.money import cost_usd
-from r1distill.teachers.refusals import Action, Refusal
-from r1distill.teachers.replies import Reply
-from r1distill.teachers.retry import Sleep, policy
+from r1distill.teachers.retry import Sleep
 
 TICK_S = 0.5
 """Seconds between two looks at the clock: progress and the ledger's fsync."""
-SILENT_S, SILENT_ITEMS = 300.0, 20
-"""The run stops when so many requests in a row were given up and the last answer is so many seconds ago."""
+NO_TERMS = Terms()
 
 
 class Asker:
@@ -44,68 +43,79 @@ class Asker:
         ledger: Ledger,
         failures: Ledger,
         *,
-        prices: dict[str, PriceSection | None] | None = None,
+        terms: Mapping[str, Terms] | None = None,
+        spending: Spending | None = None,
+        store: TokenStore | None = None,
+        escalate: EscalateSection | None = None,
+        reasoning_required: bool = False,
+        top_logprobs: int = 0,
         show: Show | None = None,
         on_trace: Callable[[Trace], None] | None = None,
-        answered_before: Collection[str] = (),
+        on_tick: Callable[[Tally, int], None] | None = None,
+        tally: Tally | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        self.endpoints, self.limits, self.ledger, self.failures = endpoints, limits, ledger, failures
-        self.prices = prices or {}
-        self.show, self.on_trace, self.sleep = show or Show(0), on_trace, sleep
-        self.tally = Tally()
-        self._clients: dict[str, ChatClient] = {}
-        self._useful = set(answered_before)
-        """Teachers that answered before, in this run or an earlier one: what they refuse now is the item's fault."""
-        """Teachers that gave a usable answer in this run."""
-        self._given_up = 0
-        """Requests given up since the last answer."""
-        self._answered_at = time.monotonic()
-        self._stop: StopRunError | None = None
-        self._stopped = asyncio.Event()
-        self._in_flight = 0
+        self.endpoints, self.show, self.on_tick = endpoints, show or Show(0), on_tick
+        self.tally = tally or Tally()
+        self.spending = spending or Spending(None, None)
+        self.desk = Desk(
+            limits, ledger, failures, self.tally, self.show, Purse(self.spending), sleep, on_trace, escalate,
+            reasoning_required, top_logprobs, store,
+        )  # fmt: skip
+        self.lanes = {
+            name: Lane(name, endpoint, self.desk, (terms or {}).get(name, NO_TERMS))
+            for name, endpoint in endpoints.items()
+        }
 
-    def run(self, wanted: list[Wanted], title: str) -> Tally:
-        """Ask for everything wanted. Raises StopRunError, StorageError; after Ctrl-C the tally says interrupted."""
+    def run(
+        self, wanted: Mapping[str, Iterable[Wanted]], title: str, counts: Mapping[str, int] | None = None
+    ) -> Tally:
+        """Ask each teacher for what is wanted of it; `counts` says how many that are, for iterables that do not know.
+
+        Raises StopRunError when a lane stopped by itself, StorageError; after Ctrl-C the tally says interrupted.
+        """
+        known = counts or {name: len(list(items)) for name, items in wanted.items()}
         started = time.monotonic()
-        self._warm_up(wanted)
+        queues = {name: self._warmed_up(name, iter(items), known[name]) for name, items in wanted.items()}
         try:
-            asyncio.run(self._run(wanted, title))
+            asyncio.run(self._run(queues, dict(known), title))
         finally:
-            self.tally.elapsed_s = time.monotonic() - started
-        if self._stop is not None:
-            raise self._stop
+            self.tally.elapsed_s += time.monotonic() - started
+        stop = self.stop()
+        if stop is not None:
+            raise stop
         return self.tally
 
-    def _warm_up(self, wanted: list[Wanted]) -> None:
+    def stop(self) -> StopRunError | None:
+        """Why a lane stopped by itself; the first one if several did."""
+        return next((lane.stop for lane in self.lanes.values() if lane.stop is not None), None)
+
+    def _warmed_up(self, name: str, queue: Iterator[Wanted], count: int) -> Iterator[Wanted]:
         """Let our own servers read the beginning that their prompts share once instead of once per slot."""
-        for name, endpoint in self.endpoints.items():
-            theirs = [item for item in wanted if item.teacher == name]
-            if endpoint.slots and len(theirs) > 1:
-                share_prefix(endpoint, theirs[0].messages)
+        endpoint = self.endpoints[name]
+        if not endpoint.slots or count < 2:
+            return queue
+        first = next(queue)
+        share_prefix(endpoint, first.messages)
+        return chain([first], queue)
 
-    async def _run(self, wanted: list[Wanted], title: str) -> None:
-        async with AsyncExitStack() as stack:
-            for name in self.endpoints:
-                self._clients[name] = await stack.enter_async_context(self._client(name))
-            with self.show.progress(title, len(wanted)) as progress:
-                await self._work(iter(wanted), min(self._in_flight_limit(), len(wanted)), progress)
-                self._update(progress)
+    async def _run(self, queues: dict[str, Iterator[Wanted]], counts: dict[str, int], title: str) -> None:
+        with self.show.progress(title, sum(counts.values())) as progress:
+            lanes = [
+                asyncio.create_task(self.lanes[name].work(queue, min(self.lanes[name].most, counts[name])))
+                for name, queue in queues.items()
+            ]
+            await self._until_done(lanes, progress)
+            self._update(progress)
 
-    def _in_flight_limit(self) -> int:
-        """Requests under way at once; our own servers get no more than they decode, so that latency is no queueing."""
-        slots = [endpoint.slots for endpoint in self.endpoints.values()]
-        return min(self.limits.max_in_flight, sum(slots)) if all(slots) else self.limits.max_in_flight
-
-    async def _work(self, queue: Iterator[Wanted], count: int, progress: Progress) -> None:
-        """Run `count` workers until the queue is empty or the run stops. Raises what a worker or the ticker raises."""
-        workers = [asyncio.create_task(self._worker(queue)) for _ in range(count)]
+    async def _until_done(self, lanes: list[asyncio.Task[None]], progress: Progress) -> None:
+        """Wait for the lanes. Raises what a lane or the ticker raises."""
         ticker = asyncio.create_task(self._tick(progress))
-        ended = asyncio.create_task(_all_or_first_error(workers))
+        ended = asyncio.create_task(_all_or_first_error(lanes))
 
         def drop() -> None:
-            for worker in workers:
-                worker.cancel()
+            for lane in lanes:
+                lane.cancel()
 
         with interruptible(self._interrupt, drop):
             try:
@@ -113,130 +123,40 @@ class Asker:
             finally:
                 drop()
                 ticker.cancel()
-                results = await asyncio.gather(*workers, ticker, ended, return_exceptions=True)
+                results = await asyncio.gather(*lanes, ticker, ended, return_exceptions=True)
         for result in results:
             if isinstance(result, Exception):
                 raise result
 
-    def _client(self, name: str) -> ChatClient:
-        limits = self.limits
-        return ChatClient(
-            self.endpoints[name],
-            idle_timeout_s=limits.idle_timeout_s,
-            total_timeout_s=limits.total_timeout_s,
-            stream=limits.stream,
-        )
-
-    async def _worker(self, queue: Iterator[Wanted]) -> None:
-        for item in queue:
-            self.tally.asked += 1
-            self._in_flight += 1
-            try:
-                await self._one(item)
-            finally:
-                self._in_flight -= 1
-            if self._stopped.is_set():
-                return
-
-    async def _one(self, item: Wanted) -> None:
-        client = self._clients[item.teacher]
-        body = request_body(item)
-        attempts, started = 0, time.monotonic()
-        last: Refusal | None = None
-
-        async def attempt() -> Reply:
-            nonlocal attempts, started, last
-            if last is not None and self._stopped.is_set():
-                raise last
-            attempts, started = attempts + 1, time.monotonic()
-            self.tally.attempts += 1
-            try:
-                return await client.ask(body)
-            except Refusal as refused:
-                if refused.action is Action.RETRY:
-                    self.tally.retries[refused.error_class] += 1
-                last = refused
-                raise
-
-        try:
-            reply: Reply = await policy(
-                self.limits.max_attempts, self._pause, lambda: client.answered, self._stopped.is_set
-            )(attempt)
-        except Refusal as refused:
-            self._record_failure(item, refused, attempts)
-            return
-        self._record(item, reply, attempts, time.monotonic() - started)
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait between two attempts, but no longer than until the run is told to stop."""
-        waits: list[asyncio.Future[Any]] = [
-            asyncio.ensure_future(self.sleep(seconds)),
-            asyncio.ensure_future(self._stopped.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
-    def _record(self, item: Wanted, reply: Reply, attempts: int, latency_s: float) -> None:
-        trace = trace_of(item, reply, self._cost(item.teacher, reply), attempts, latency_s)
-        self.ledger.append(trace)
-        self.tally.add(trace)
-        self._useful.add(item.teacher)
-        self._given_up, self._answered_at = 0, time.monotonic()
-        if self.on_trace is not None:
-            self.on_trace(trace)
-
-    def _cost(self, teacher: str, reply: Reply) -> float | None:
-        if self.endpoints[teacher].local:
-            return 0.0
-        return (
-            reply.cost_usd if reply.cost_usd is not None else cost_usd(reply.usage, self.prices.get(teacher))
-        )
-
-    def _record_failure(self, item: Wanted, refused: Refusal, attempts: int) -> None:
-        if refused.error_class == "refused_request" and item.teacher in self._useful:
-            # The same settings were answered before, so it is this problem that the teacher does not take.
-            refused.action, refused.error_class = Action.FINAL, "invalid_item"
-        final = refused.action is Action.FINAL
-        self.failures.append(failure_of(item, refused, attempts))
-        self.tally.failed_final += final
-        self.tally.failed_open += not final
-        if not final and not self._stopped.is_set():
-            self._given_up += 1
-            self._stop = self._reason_to_stop(item.teacher, refused)
-            if self._stop is not None:
-                self._stopped.set()
-
-    def _reason_to_stop(self, teacher: str, refused: Refusal) -> StopRunError | None:
-        never_reached = refused.error_class == "unreachable" and not self._clients[teacher].answered
-        if refused.action is Action.STOP or never_reached:
-            return stop_error(teacher, self.endpoints[teacher].base_url, refused)
-        silent_s = time.monotonic() - self._answered_at
-        if self._given_up >= SILENT_ITEMS and silent_s >= SILENT_S:
-            return no_answer_error(teacher, silent_s, refused)
-        return None
-
     async def _tick(self, progress: Progress) -> None:
         while True:
             self._update(progress)
-            self.ledger.sync()
-            self.failures.sync()
+            for disk in (self.desk.ledger, self.desk.failures, self.spending, self.desk.store):
+                if disk is not None:
+                    disk.sync()
             await asyncio.sleep(TICK_S)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way."""
+        return sum(lane.pace.in_flight for lane in self.lanes.values())
 
     def _update(self, progress: Progress) -> None:
         spent_s = time.monotonic() - progress.started
-        progress.update(self.tally.done, self.tally.detail(spent_s, self._in_flight))
+        self.tally.spent_usd, self.tally.reserved_usd = self.spending.spent_usd, self.spending.reserved_usd
+        progress.update(self.tally.done, self.tally.detail(spent_s, self.in_flight, progress.total))
+        if self.on_tick is not None:
+            self.on_tick(self.tally, self.in_flight)
 
     def _interrupt(self) -> None:
         self.tally.interrupted = True
-        self._stopped.set()
+        for lane in self.lanes.values():
+            lane.halt()
         self.show.note(
-            f"\nStopping: waiting for {self._in_flight} answers under way (Ctrl-C again drops them).", 0
+            f"\nStopping: waiting for {self.in_flight} answers under way (Ctrl-C again drops them).", 0
         )
 
 
-async def _all_or_first_error(tasks: list[asyncio.Task[None]]) -> None:
+async def _all_or_first_error(tasks: list[asyncio.Task[Any]]) -> None:
     if tasks:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)

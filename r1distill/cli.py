@@ -158,6 +158,12 @@ def run(target: Path, options: Options) -> int:
 @click.argument("target", type=TARGET, metavar="RECIPE")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Ask for N answers at most.")
 @click.option(
+    "--pilot",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Ask for N answers spread over all problems, keep them, and say what the rest will cost.",
+)
+@click.option(
     "--shard",
     default="1/1",
     metavar="I/N",
@@ -165,22 +171,34 @@ def run(target: Path, options: Options) -> int:
 )
 @click.option("--retry-failed", is_flag=True, help="Ask again also for what failed for good.")
 @common()
-def harvest(target: Path, limit: int | None, shard: str, retry_failed: bool, options: Options) -> int:
+def harvest(
+    target: Path, limit: int | None, pilot: int | None, shard: str, retry_failed: bool, options: Options
+) -> int:
     """Ask the teachers for the answers that are still owed.
 
     Owed is what the recipe wants and the run does not have yet. Ctrl-C is safe; the same command goes on.
     """
     from r1distill.harvest import harvest as verb
-    from r1distill.harvest import lines, parse_shard
+    from r1distill.harvest import parse_shard
+    from r1distill.harvest_summary import tell
+
+    if limit is not None and pilot is not None:
+        raise click.UsageError("--limit and --pilot don't go together: a pilot of N asks for N answers.")
 
     recipe, folder = options.open(target)
     show = options.show
     part = parse_shard(shard)
     summary = verb(
-        recipe, folder, dry_run=options.dry_run, limit=limit, shard=part, retry_failed=retry_failed, show=show
+        recipe,
+        folder,
+        dry_run=options.dry_run,
+        limit=limit,
+        pilot=pilot,
+        shard=part,
+        retry_failed=retry_failed,
+        show=show,
     )
-    for line in lines(summary):
-        show.note(line)
+    tell(summary, show)
     if summary.interrupted:
         show.note(f"Interrupted; everything received is kept. Go on with: r1distill harvest {target}", 0)
     return options.finish(summary)

@@ -16,9 +16,10 @@ import msgspec
 from r1distill.ask import Asker
 from r1distill.checks.grading import grade_many
 from r1distill.errors import RecipeError
+from r1distill.lane import Terms
 from r1distill.ledger import Ledger, write_atomic
 from r1distill.owed import Wanted, owed, want
-from r1distill.prompts import load_problems
+from r1distill.problems import load_problems
 from r1distill.recipe import Recipe
 from r1distill.recipe_sections import EvaluateSection, PromptsSection
 from r1distill.records import Prompt, Trace, digest
@@ -150,16 +151,16 @@ def _ask(
         left = _owed(run, wanted)  # again with the writer lock: now nobody else is getting the same answers
         endpoint = stack.enter_context(model.open(run.log_file(f"evaluate-{name}")))
         asker = Asker(
-            {name: endpoint}, recipe.harvest, ledger, failures, prices={name: model.price}, show=show
+            {name: endpoint}, recipe.harvest, ledger, failures, terms={name: Terms(model.price)}, show=show
         )
-        tally = asker.run(left, f"evaluate {name}")
+        tally = asker.run({name: left}, f"evaluate {name}")
     return tally.asked, tally.interrupted
 
 
 def _owed(run: Run, wanted: list[Wanted]) -> list[Wanted]:
     with run.index() as index:
         index.catch_up("evaluate", run.ledger_folder("evaluate"))
-        return owed(wanted, index, "evaluate")[0]
+        return owed(wanted, index, "evaluate")
 
 
 def _graded(
@@ -170,7 +171,7 @@ def _graded(
     with run.index() as index:
         index.catch_up("evaluate", run.ledger_folder("evaluate"))
         newest = index.newest("evaluate")
-        left, _ = owed((item for _, _, item in wanted), index, "evaluate")
+        left = owed((item for _, _, item in wanted), index, "evaluate")
         failed = index.final_failures("evaluate")
     found = [(name, prompt, newest[item.slot]) for name, prompt, item in wanted if item.slot in newest]
     lost = [

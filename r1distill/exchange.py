@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from r1distill.errors import StopRunError
 from r1distill.owed import Wanted
-from r1distill.records import Failure, Message, Trace, split_ceiling, trace_id_of
+from r1distill.records import Failure, Trace, split_ceiling, trace_id_of
 from r1distill.teachers.refusals import Action, Refusal
 from r1distill.teachers.replies import Reply
 
@@ -20,14 +22,19 @@ ADVICE = {
     "refused_parameter": "change what the recipe sends (sampling, extra_body)",
     "redirect": "use the address that it redirects to as base_url",
 }
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 GOES_ON = "Everything received so far is kept; run again to go on."
 
 
-def request_body(item: Wanted) -> dict[str, Any]:
-    """The JSON of one request, without the model; a seed becomes seed + sample number, so that samples differ."""
+def request_body(item: Wanted, more: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
+    """The JSON of one request, without the model; a seed becomes seed + sample number, so that samples differ.
+
+    `more` are further fields that are no part of the slot (log-probabilities).
+    """
     body: dict[str, Any] = {
         "messages": [{"role": m.role, "content": m.content} for m in item.messages],
         **item.sampling,
+        **more,
     }
     if isinstance(body.get("seed"), int):
         body["seed"] += item.sample
@@ -39,10 +46,10 @@ def trace_of(item: Wanted, reply: Reply, cost: float | None, attempts: int, late
     rest, ceiling = split_ceiling(item.sampling)
     return Trace(
         id=trace_id_of(item.slot, ceiling), slot=item.slot, prompt_id=item.prompt_id, sample=item.sample,
-        teacher=item.teacher, model=item.model, messages=[Message(m.role, m.content) for m in item.messages],
+        teacher=item.teacher, model=item.model, messages=item.messages,
         reasoning=reply.split.reasoning, answer=reply.split.answer, finish=reply.finish, sampling=rest, max_tokens=ceiling,
         usage=reply.usage, cost_usd=cost, latency_s=round(latency_s, 3), attempts=attempts, model_answered=reply.model,
-        reasoning_source=reply.split.source, created=now(),
+        reasoning_source=reply.split.source, created=now(), extras=dict(reply.extras),
     )  # fmt: skip
 
 
@@ -65,6 +72,13 @@ def stop_error(teacher: str, base_url: str, refused: Refusal) -> StopRunError:
     status = f" (HTTP {refused.status})" if refused.status else ""
     advice = ADVICE.get(refused.error_class, "see failures.jsonl")
     return StopRunError(f"Teacher {teacher} refuses to answer{status}, {said}; {advice}. {GOES_ON}")
+
+
+def hiding_error(said: str) -> StopRunError:
+    """Why the run stops at a teacher that shows no reasoning, where the recipe requires it."""
+    return StopRunError(
+        f'{said} The recipe says harvest.reasoning = "required", so the harvest stops here. {GOES_ON}'
+    )
 
 
 def no_answer_error(teacher: str, silent_s: float, refused: Refusal) -> StopRunError:

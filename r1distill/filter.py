@@ -23,7 +23,8 @@ from r1distill.ledger import storage_errors, write_atomic
 from r1distill.measure import Judged, Place, Source
 from r1distill.outputs import FILES, make_example
 from r1distill.owed import harvest_wanted
-from r1distill.prompts import load_problems, student_template
+from r1distill.problems import load_problems
+from r1distill.prompts import student_template
 from r1distill.recipe import Recipe
 from r1distill.recipe_sections import FilterSection
 from r1distill.records import Example, Message, Prompt, Trace, digest

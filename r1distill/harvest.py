@@ -1,61 +1,52 @@
 """VERB harvest: ask the teachers for what the recipe wants and the run folder does not have yet.
 
-In: a recipe. Out: traces/part-i-of-n.jsonl (append-only), failures, prompts.jsonl, a summary in manifest.json.
+In: a recipe. Out: traces/part-i-of-n.jsonl (append-only), failures, spending, logprobs/, prompts.jsonl, a summary in
+manifest.json, and while it runs its progress in logs/.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import msgspec
 
+from r1distill.account import check_budget, is_paid, opened, spent
 from r1distill.ask import Asker
-from r1distill.errors import UsageError
-from r1distill.ledger import Ledger
-from r1distill.owed import Wanted, harvest_wanted, owed
-from r1distill.prompts import load_problems
+from r1distill.batch_ledger import slots_out
+from r1distill.errors import LockedError, StopRunError, UsageError
+from r1distill.estimates import estimates
+from r1distill.harvest_summary import HarvestSummary, started, summarise
+from r1distill.index import Index
+from r1distill.lane import Terms, TokenStore
+from r1distill.ledger import Ledger, is_being_written
+from r1distill.live import LiveFile
+from r1distill.logprob_store import LogprobStore
+from r1distill.owed import harvest_plan
+from r1distill.problems import ProblemSet
 from r1distill.recipe import Recipe
-from r1distill.records import Prompt, Trace, Usage
+from r1distill.records import Trace
 from r1distill.run import Run
-from r1distill.show import Show, dollars, duration
+from r1distill.show import Show
+from r1distill.spending import Spending
 from r1distill.tally import Tally
-from r1distill.teachers.endpoints import open_endpoint, plain_http
-from r1distill.teachers.money import cost_usd
-from r1distill.teachers.providers import provider
+from r1distill.teachers.endpoints import open_endpoint
+from r1distill.teachers.keys import api_key
+from r1distill.teachers.notes import recipe_notes
+from r1distill.teachers.providers import logprobs_body, provider
+
+Shard = tuple[int, int]
 
 
-class HarvestSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a harvest did; the same object goes to manifest.json."""
+class Files(NamedTuple):
+    """What a harvest writes, all open."""
 
-    prompts: int
-    wanted: int
-    had: int
-    """Slots that were settled before: answers that are there, and final failures."""
-    had_failed: int = 0
-    """Of these, the ones that failed for good earlier."""
-    asked: int = 0
-    traces: int = 0
-    truncated: int = 0
-    failed_final: int = 0
-    failed_open: int = 0
-    still_owed: int = 0
-    attempts: int = 0
-    retries: dict[str, int] = {}
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    most_usd: float | None = None
-    """Of a dry run: what it would cost if every answer were as long as its ceiling; None without prices or ceilings."""
-    cost_usd: float | None = None
-    """Of this harvest; None when the price of any answer is unknown."""
-    without_reasoning: int = 0
-    elapsed_s: float = 0.0
-    interrupted: bool = False
-    dry_run: bool = False
-    warnings: list[str] = []
+    traces: Ledger
+    failures: Ledger
+    spending: Spending
+    store: TokenStore | None
 
 
 def harvest(
@@ -64,182 +55,236 @@ def harvest(
     *,
     dry_run: bool = False,
     limit: int | None = None,
-    shard: tuple[int, int] = (1, 1),
+    pilot: int | None = None,
+    shard: Shard = (1, 1),
     retry_failed: bool = False,
     show: Show | None = None,
     on_trace: Callable[[Trace], None] | None = None,
 ) -> HarvestSummary:
-    """Ask for all owed answers, `limit` at most, those of `shard` (i of n) only. Raises R1DistillError."""
-    show = show or Show(0)
-    prompts, warnings = load_problems(recipe)
-    wanted = [item for item in harvest_wanted(recipe, prompts) if in_shard(item, shard)]
-    warnings += [text for name, section in recipe.teacher.items() if (text := plain_http(name, section))]
-    left, had, failed, unreadable = _owed(run, wanted, retry_failed)
-    before = HarvestSummary(
-        prompts=len(prompts), wanted=had + len(left), had=had, had_failed=failed, still_owed=len(left),
-        warnings=[*warnings, *unreadable], dry_run=dry_run,
-    )  # fmt: skip
+    """Ask for all owed answers: `limit` at most, or `pilot` ones spread over all; those of `shard` (i of n) only.
+
+    Raises R1DistillError; what was received before is kept, and summed up in the manifest.
+    """
+    job = Harvest(recipe, run, shard, retry_failed, show or Show(0), on_trace)
     if dry_run:
-        return msgspec.structs.replace(before, most_usd=_most_usd(recipe, left[:limit]))
-    if not left or limit == 0:
-        _save(recipe, run, prompts)
-        run.update_manifest("harvest", msgspec.to_builtins(before))
-        return before
-    with ExitStack() as stack:
-        ledgers = [stack.enter_context(Ledger(path)) for path in _files(run, shard)]
-        # Only now, with the writer lock, is it sure that nobody else is getting the same answers.
-        left, had, failed, unreadable = _owed(run, wanted, retry_failed)
-        warnings += unreadable + [
-            f"{x.path}: a torn last row ({x.torn_bytes} bytes) was cut off." for x in ledgers if x.torn_bytes
-        ]
-        before = msgspec.structs.replace(
-            before, had=had, had_failed=failed, still_owed=len(left), warnings=warnings
+        return job.look_only(limit, pilot)
+    return job.ask(limit, pilot)
+
+
+class Harvest:
+    """One call of the verb."""
+
+    def __init__(
+        self, recipe: Recipe, run: Run, shard: Shard, retry_failed: bool, show: Show,
+        on_trace: Callable[[Trace], None] | None,
+    ) -> None:  # fmt: skip
+        self.recipe, self.run, self.shard, self.retry_failed = recipe, run, shard, retry_failed
+        self.show, self.on_trace = show, on_trace
+        self.problems = ProblemSet(recipe)
+        self.plan = harvest_plan(recipe, self.problems)
+        check_budget(recipe)
+        self.warnings = [*self.problems.warnings, *recipe_notes(recipe)]
+        self._left_alone: set[str] = set()
+        """With a fallback: slots that a teacher gave up, to be asked of the next one."""
+        self._gone: set[str] = set()
+        """With a fallback: teachers that can't be asked any more in this call."""
+
+    def look_only(self, limit: int | None, pilot: int | None) -> HarvestSummary:
+        """What a harvest would ask for and cost; nothing is written."""
+        with self.run.index(write=False) as index:
+            self._look(index)
+            chosen = self._chosen(limit, pilot)
+            found = estimates(self.recipe, self.run, self.plan, index, chosen)
+            so_far = spent(self.recipe, self.run, index, self.shard).total
+        before = started(self.plan, len(self.problems), self.warnings, so_far, self.recipe.harvest.budget_usd)
+        return msgspec.structs.replace(
+            before, dry_run=True, would_ask=self.plan.left(chosen).total(), estimates=found
         )
-        _save(recipe, run, prompts)
-        tally = _ask(recipe, run, left[:limit], ledgers, show, on_trace)
-    summary = summarise(before, tally, len(left), warnings)
-    run.update_manifest("harvest", msgspec.to_builtins(summary))
-    return summary
 
-
-def _owed(run: Run, wanted: list[Wanted], retry_failed: bool) -> tuple[list[Wanted], int, int, list[str]]:
-    """(what is owed by the ledgers as they are now, settled slots, failed ones among them, a warning per unreadable row)."""
-    with run.index() as index:
-        index.catch_up("traces", run.ledger_folder("traces"))
-        left, had = owed(wanted, index, "traces", retry_failed)
-        have = index.newest("traces")
-        failed = set() if retry_failed else index.final_failures("traces") - set(have)
-        gone = len(failed & {item.slot for item in wanted})
-        return left, had, gone, [f"{place}: an unreadable row was passed over." for place in index.unreadable]
-
-
-def _files(run: Run, shard: tuple[int, int]) -> tuple[Path, Path]:
-    """The ledgers of a shard: its traces and its failures."""
-    name = f"part-{shard[0]}-of-{shard[1]}.jsonl"
-    return run.ledger_folder("traces") / name, run.failures_file("traces", shard)
-
-
-def _ask(
-    recipe: Recipe, run: Run, todo: list[Wanted], ledgers: list[Ledger], show: Show,
-    on_trace: Callable[[Trace], None] | None,
-) -> Tally:  # fmt: skip
-    ledger, failures = ledgers
-    with ExitStack() as stack:
-        names = sorted({item.teacher for item in todo})
-        endpoints = {
-            name: stack.enter_context(
-                open_endpoint(name, recipe.teacher[name], recipe, run.log_file(f"teacher-{name}"))
+    def ask(self, limit: int | None, pilot: int | None) -> HarvestSummary:
+        """Do it."""
+        if not self.run.folder.exists():
+            self._check_keys(list(self.recipe.teacher))  # before there is anything on the disk
+        with self._files() as files:
+            self.run.save_recipe(self.recipe)
+            self.plan.prompts = self.run.save_prompts(self.problems)
+            with self.run.index() as index:
+                self._look(index)
+            before = started(
+                self.plan,
+                len(self.problems),
+                self.warnings,
+                files.spending.spent_usd,
+                self.recipe.harvest.budget_usd,
             )
-            for name in names
-        }
-        prices = {name: recipe.teacher[name].price for name in names}
-        asker = Asker(
-            endpoints,
-            recipe.harvest,
-            ledger,
-            failures,
-            prices=prices,
-            show=show,
-            on_trace=on_trace,
-            answered_before=_known_teachers(run),
+            tally, stop = self._rounds(files, limit, pilot)
+            summary = summarise(before, tally, self._still_owed(before, tally), stop)
+            summary = self._finish(summary, pilot)
+        if stop is not None:
+            raise stop
+        return summary
+
+    def _still_owed(self, before: HarvestSummary, tally: Tally) -> int:
+        if self.recipe.harvest.assign != "fallback":
+            return max(0, before.still_owed - tally.settled)
+        with self.run.index() as index:
+            self._look(index)
+        return self.plan.still_owed
+
+    def _finish(self, summary: HarvestSummary, pilot: int | None) -> HarvestSummary:
+        """Add what only the files tell, and note the summary in the manifest (if anything was asked)."""
+        with self.run.index() as index:
+            index.catch_up("traces", self.run.ledger_folder("traces"))
+            total = spent(self.recipe, self.run, index, self.shard).total
+            if pilot:
+                self._look(index)
+            rest = estimates(self.recipe, self.run, self.plan, index) if pilot else []
+            teachers = index.totals("traces")
+        summary = msgspec.structs.replace(
+            summary, spent_usd=total, estimates=rest, teachers=teachers, pilot=bool(pilot)
         )
-        return asker.run(todo, "harvest")
+        key = "harvest" if self.shard == (1, 1) else f"harvest {self.shard[0]}/{self.shard[1]}"
+        if summary.asked or key not in self.run.manifest():
+            self.run.update_manifest(key, msgspec.to_builtins(summary))
+        return summary
+
+    def _look(self, index: Index) -> None:
+        index.catch_up("traces", self.run.ledger_folder("traces"))
+        self.warnings += [
+            text
+            for place in index.unreadable
+            if (text := f"{place}: an unreadable row was passed over.") not in self.warnings
+        ]
+        self.plan.look(
+            index,
+            "traces",
+            retry_failed=self.retry_failed,
+            mine=lambda slot: in_shard(slot, self.shard),
+            out=slots_out(self.run),
+            passed=self._left_alone,
+            gone=self._gone,
+        )
+
+    def _chosen(self, limit: int | None, pilot: int | None) -> Collection[int] | None:
+        if pilot is not None:
+            return self.plan.spread(pilot)
+        return None if limit is None else self.plan.first(limit)
+
+    def _rounds(
+        self, files: Files, limit: int | None, pilot: int | None
+    ) -> tuple[Tally, StopRunError | None]:
+        """Ask, with a fallback as often as it takes to have tried every teacher: (what was done, why it stopped)."""
+        total = Tally(budget_usd=self.recipe.harvest.budget_usd)
+        stop: StopRunError | None = None
+        while True:
+            left_to_ask = None if limit is None else limit - total.asked
+            chosen = self._chosen(left_to_ask, pilot)
+            counts = self.plan.left(chosen)
+            if not counts:
+                return total, stop
+            tally, stop = self._asked(files, counts, chosen, total)
+            fallback = self.recipe.harvest.assign == "fallback" and not (
+                tally.interrupted or tally.over_budget
+            )
+            if not fallback or not (tally.given_up or stop):
+                return total, stop
+            self._left_alone |= tally.given_up
+            self._gone |= {name for name, lane_stop in tally.stopped.items() if lane_stop}
+            with self.run.index() as index:
+                self._look(index)
+            if stop is not None and self.plan.left():
+                self.show.note(f"{stop} The next teacher goes on.")
+                total.warnings.append(str(stop))
+
+    def _asked(
+        self, files: Files, counts: dict[str, int], chosen: Collection[int] | None, tally: Tally
+    ) -> tuple[Tally, StopRunError | None]:
+        """One round; `tally` is counted on."""
+        recipe = self.recipe
+        self._check_keys(list(counts))
+        tally.given_up, tally.stopped = set(), {}
+        with ExitStack() as stack:
+            endpoints = {
+                name: stack.enter_context(
+                    open_endpoint(name, recipe.teacher[name], recipe, self.run.log_file(f"teacher-{name}"))
+                )
+                for name in counts
+            }
+            live = LiveFile(self.run, self.shard, sum(counts.values()))
+            asker = Asker(
+                endpoints, recipe.harvest, files.traces, files.failures, tally=tally, terms=self._terms(list(counts)),
+                spending=files.spending, store=files.store, escalate=recipe.harvest.escalate,
+                reasoning_required=recipe.harvest.reasoning == "required", top_logprobs=recipe.harvest.top_logprobs,
+                show=self.show, on_trace=self.on_trace, on_tick=live.write,
+            )  # fmt: skip
+            stack.callback(live.remove)
+            try:
+                asker.run({name: self.plan.items(name, chosen) for name in counts}, "harvest", counts)
+            except StopRunError as stop:
+                return tally, stop
+        return tally, None
+
+    def _terms(self, names: list[str]) -> dict[str, Terms]:
+        with self.run.index() as index:
+            known = {row["teacher"] for row in index.totals("traces") if row["traces"]}
+        found = {}
+        for name in names:
+            section = self.recipe.teacher[name]
+            row = provider(section.provider)
+            found[name] = Terms(
+                section.price, section.max_in_flight, section.requests_per_min, section.tokens_per_min,
+                row.requests_window_s, logprobs_body(row, self.recipe.harvest.top_logprobs), name in known,
+            )  # fmt: skip
+        return found
+
+    def _check_keys(self, names: list[str]) -> None:
+        """Raises RecipeError for a key that is missing, before anything is opened or asked."""
+        for name in names:
+            section = self.recipe.teacher[name]
+            if is_paid(self.recipe, name):
+                variable = section.api_key_env or provider(section.provider).key_variable
+                api_key(variable, f"teacher.{name}", self.recipe)
+
+    @contextmanager
+    def _files(self) -> Iterator[Files]:
+        """All that this part of the harvest writes, locked and open. Raises LockedError, StorageError."""
+        number, count = self.shard
+        folder = self.run.ledger_folder("traces")
+        with ExitStack() as stack:
+            traces = stack.enter_context(Ledger(folder / f"part-{number}-of-{count}.jsonl"))
+            self._refuse_other_splits()
+            failures = stack.enter_context(Ledger(self.run.failures_file("traces", self.shard)))
+            self.warnings += [
+                f"{x.path}: a torn last row ({x.torn_bytes} bytes) was cut off."
+                for x in (traces, failures)
+                if x.torn_bytes
+            ]
+            spending = stack.enter_context(opened(self.recipe, self.run, self.shard))
+            store: TokenStore | None = None
+            if self.recipe.harvest.top_logprobs:
+                store = stack.enter_context(
+                    LogprobStore(self.run.folder / "logprobs", f"part-{number}-of-{count}")
+                )
+            yield Files(traces, failures, spending, store)
+
+    def _refuse_other_splits(self) -> None:
+        """Raises LockedError while a harvest of this run goes on that is split in another way: both would ask the same."""
+        for path in self.run.ledger_folder("traces").glob("part-*-of-*.jsonl"):
+            if not path.name.endswith(f"-of-{self.shard[1]}.jsonl") and is_being_written(path):
+                raise LockedError(
+                    f"Another harvest of this run is writing {path}, split in another way; wait for it, then run again."
+                )
 
 
-def _most_usd(recipe: Recipe, todo: list[Wanted]) -> float | None:
-    """An upper bound: two characters a prompt token (more tokens than English text has), ceilings fully used."""
-    total = 0.0
-    for item in todo:
-        teacher = recipe.teacher[item.teacher]
-        prompt_tokens = sum(len(message.content) for message in item.messages) // 2 + 16
-        if provider(teacher.provider).kind == "embedded":
-            continue
-        cost = cost_usd(Usage(prompt_tokens=prompt_tokens, completion_tokens=item.max_tokens), teacher.price)
-        if cost is None:
-            return None
-        total += cost
-    return total
-
-
-def _known_teachers(run: Run) -> set[str]:
-    with run.index() as index:
-        return {row["teacher"] for row in index.totals("traces") if row["traces"]}
-
-
-def _save(recipe: Recipe, run: Run, prompts: list[Prompt]) -> None:
-    run.save_recipe(recipe)
-    run.save_prompts(prompts)
-
-
-def summarise(before: HarvestSummary, tally: Tally, left: int, warnings: list[str]) -> HarvestSummary:
-    """The summary of an asking run."""
-    return msgspec.structs.replace(
-        before,
-        asked=tally.asked, traces=tally.traces, truncated=tally.truncated, failed_final=tally.failed_final,
-        failed_open=tally.failed_open, still_owed=left - tally.traces - tally.failed_final, attempts=tally.attempts,
-        retries=dict(tally.retries), prompt_tokens=tally.prompt_tokens, completion_tokens=tally.completion_tokens,
-        cost_usd=None if tally.cost_unknown or not tally.traces else tally.cost_usd, without_reasoning=tally.without_reasoning,
-        elapsed_s=round(tally.elapsed_s, 2), interrupted=tally.interrupted, warnings=warnings,
-    )  # fmt: skip
-
-
-def in_shard(item: Wanted, shard: tuple[int, int]) -> bool:
+def in_shard(slot: str, shard: Shard) -> bool:
     """True when the slot belongs to shard i of n (by hash, so that shards need not know each other)."""
     number, count = shard
-    return int.from_bytes(hashlib.sha256(item.slot.encode()).digest()[:8]) % count == number - 1
+    return count == 1 or int.from_bytes(hashlib.sha256(slot.encode()).digest()[:8]) % count == number - 1
 
 
-def parse_shard(text: str) -> tuple[int, int]:
+def parse_shard(text: str) -> Shard:
     """'2/8' as (2, 8). Raises UsageError."""
     number, slash, count = text.partition("/")
     if not (slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
         raise UsageError(f"--shard wants i/n with i from 1 to n, as 2/8, not {text!r}.")
     return int(number), int(count)
-
-
-def lines(summary: HarvestSummary) -> list[str]:
-    """The summary for people, a sentence a line."""
-    s = summary
-    text = [
-        f"{s.wanted:,} answers wanted for {s.prompts:,} problems; {s.had - s.had_failed:,} were there already."
-    ]
-    if s.had_failed:
-        text.append(
-            f"{s.had_failed:,} failed for good earlier and are not asked again (--retry-failed asks them)."
-        )
-    if s.dry_run:
-        return [
-            *s.warnings,
-            *text,
-            f"A harvest would ask for {s.still_owed:,} ({_most_text(s)}); nothing was asked or written.",
-        ]
-    if s.asked:
-        text.append(_asked(s))
-    if s.truncated:
-        text.append(
-            f"{s.truncated:,} answers were cut at max_tokens; they are kept, and asked again only with a higher ceiling."
-        )
-    if s.asked and s.without_reasoning:
-        text.append(f"{s.without_reasoning:,} answers carry no reasoning that could be read.")
-    if s.failed_final or s.failed_open:
-        text.append(
-            f"Failed: {s.failed_final:,} for good, {s.failed_open:,} to be asked again (failures.jsonl says why)."
-        )
-    if s.still_owed:
-        text.append(f"{s.still_owed:,} answers are still owed: the same command goes on from here.")
-    return [*s.warnings, *text]
-
-
-def _most_text(s: HarvestSummary) -> str:
-    if s.most_usd is None:
-        return "cost unknown: give teacher.NAME.price and sampling.max_tokens"
-    return f"at most {dollars(s.most_usd)}, if every answer is as long as its ceiling"
-
-
-def _asked(s: HarvestSummary) -> str:
-    rate = s.completion_tokens / s.elapsed_s if s.elapsed_s else 0.0
-    extra: Any = f", {s.attempts - s.asked:,} attempts repeated" if s.attempts > s.asked else ""
-    return (
-        f"Got {s.traces:,} traces in {duration(s.elapsed_s)}: {s.completion_tokens:,} completion tokens "
-        f"({rate:.0f}/s), {dollars(s.cost_usd)}{extra}."
-    )

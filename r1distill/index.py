@@ -22,7 +22,7 @@ from r1distill.errors import StorageError
 from r1distill.ledger import last_newline, read_lines
 from r1distill.records import Finish, Measurement, Trace
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 """Changed whenever the tables change: an index of another version is thrown away and made anew."""
 TABLES = """
 CREATE TABLE IF NOT EXISTS files (ledger TEXT, name TEXT, bytes_read INTEGER, mark TEXT, mtime_ns INTEGER,
@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS traces (ledger TEXT, slot TEXT, id TEXT, name TEXT, o
   finish TEXT, max_tokens INTEGER, teacher TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL,
   created TEXT, content TEXT);
 CREATE INDEX IF NOT EXISTS traces_by_slot ON traces (ledger, slot);
+CREATE INDEX IF NOT EXISTS traces_by_id ON traces (ledger, id);
 CREATE TABLE IF NOT EXISTS failures (ledger TEXT, slot TEXT, error_class TEXT, final INTEGER, name TEXT, teacher TEXT);
 CREATE TABLE IF NOT EXISTS unreadable (ledger TEXT, name TEXT, place TEXT);
 CREATE TABLE IF NOT EXISTS measurements (key TEXT PRIMARY KEY, trace_id TEXT, check_name TEXT, value BLOB) WITHOUT ROWID;
@@ -59,6 +60,17 @@ class TraceRef(NamedTuple):
     """`content_digest` of its line."""
 
 
+class Standing(NamedTuple):
+    """How far a slot is."""
+
+    whole: bool
+    """It has an answer that was not cut."""
+    ceiling: int | None
+    """The highest ceiling that a cut answer was asked with, in tokens; None: no answer, or one asked without a ceiling."""
+    unbounded: bool
+    """It has a cut answer that was asked without a ceiling."""
+
+
 class _FailureRow(msgspec.Struct):
     slot: str
     error_class: str
@@ -69,8 +81,9 @@ class _FailureRow(msgspec.Struct):
 class Index:
     """The index of one run folder; use as a context manager."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | None) -> None:
+        self.path = path or Path(":memory:")
+        self._on_disk = path is not None
         self.unreadable: list[str] = []
         """Rows of the ledgers caught up with that could not be decoded, as FILE: byte OFFSET."""
 
@@ -104,7 +117,7 @@ class Index:
 
     def _open(self) -> None:
         # No folder, no ledger: nothing to remember, so that looking at a run that does not exist writes nothing.
-        place = self.path if self.path.parent.is_dir() else ":memory:"
+        place = self.path if self._on_disk and self.path.parent.is_dir() else ":memory:"
         self.db = sqlite3.connect(place, timeout=LOCK_TIMEOUT_S, isolation_level=None)
         self._wal()
         self.db.execute("PRAGMA synchronous=OFF")  # a cache: rebuilt when lost
@@ -239,6 +252,27 @@ class Index:
         )
         return {row[0]: TraceRef(*row) for row in rows}
 
+    def standing(self, ledger: str, slots: list[str]) -> dict[str, Standing]:
+        """How far the given slots (a few hundred at a time) are, by slot; those without any answer are left out."""
+        marks = ",".join("?" * len(slots))
+        rows = self.db.execute(
+            f"""SELECT slot, MAX(finish<>'length'), MAX(max_tokens), MAX(max_tokens IS NULL) FROM traces
+            WHERE ledger=? AND slot IN ({marks}) GROUP BY slot""",
+            (ledger, *slots),
+        )
+        return {slot: Standing(bool(whole), ceiling, bool(free)) for slot, whole, ceiling, free in rows}
+
+    def has_traces(self, ledger: str, ids: Iterable[str]) -> set[str]:
+        """Those of the trace ids that the ledger holds."""
+        found: set[str] = set()
+        for chunk in batched(ids, 500):
+            marks = ",".join("?" * len(chunk))
+            rows = self.db.execute(
+                f"SELECT id FROM traces WHERE ledger=? AND id IN ({marks})", (ledger, *chunk)
+            )
+            found.update(trace_id for (trace_id,) in rows)
+        return found
+
     def final_failures(self, ledger: str) -> set[str]:
         """Slots that failed for good: asking again can't help."""
         return {
@@ -259,6 +293,24 @@ class Index:
         cursor = self.db.execute(query, (ledger,))
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def costs(self, ledger: str) -> list[tuple[str, str, float, int, int]]:
+        """(file name, teacher, known cost in USD, prompt tokens and completion tokens of traces without one), per file."""
+        query = """SELECT name, teacher, TOTAL(cost_usd), SUM((cost_usd IS NULL)*COALESCE(prompt_tokens,0)),
+          SUM((cost_usd IS NULL)*COALESCE(completion_tokens,0)) FROM traces WHERE ledger=? GROUP BY name, teacher"""
+        return [tuple(row) for row in self.db.execute(query, (ledger,))]
+
+    def lengths(self, ledger: str, teacher: str) -> tuple[int, float, float]:
+        """(answers with a known length, their mean and standard deviation in completion tokens) of one teacher."""
+        query = """SELECT COUNT(completion_tokens), AVG(completion_tokens), AVG(1.0*completion_tokens*completion_tokens)
+          FROM traces WHERE ledger=? AND teacher=?"""
+        count, mean, square = self.db.execute(query, (ledger, teacher)).fetchone()
+        return (count, mean, max(0.0, square - mean * mean) ** 0.5) if count else (0, 0.0, 0.0)
+
+    def some(self, ledger: str, teacher: str, count: int) -> list[tuple[str, int, int]]:
+        """(file name, offset, length) of a few traces of one teacher whose prompt tokens are known."""
+        query = "SELECT name, offset, length FROM traces WHERE ledger=? AND teacher=? AND prompt_tokens>0 LIMIT ?"
+        return [tuple(row) for row in self.db.execute(query, (ledger, teacher, count))]
 
     def measurements(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The cached values among `keys`, by key."""

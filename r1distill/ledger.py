@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -107,6 +107,17 @@ class Ledger:
             os.ftruncate(self._file, self._end)
 
 
+def is_being_written(path: Path) -> bool:
+    """True while another process has this ledger open for writing."""
+    lock = FileLock(str(path) + ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 class storage_errors:
     """Turn an OSError of the body into one StorageError sentence that names the file and what to do."""
 
@@ -176,17 +187,18 @@ def read_at(path: Path, spans: list[tuple[int, int]]) -> Iterator[bytes]:
             yield file.read(length).rstrip(b"\n")
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` so that a reader or a kill sees the old or the new file, never half. Raises StorageError."""
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Replace `path` by `data` (in one piece, or in pieces) so that a reader or a kill sees the old or the new file, never
+    half. Raises StorageError, and what making the pieces raises.
+    """
     part = path.with_name(path.name + f".{os.getpid()}.part")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("wb") as file:
-                file.write(data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
-        except OSError:
+        finally:
             part.unlink(missing_ok=True)
-            raise

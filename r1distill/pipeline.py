@@ -17,9 +17,11 @@ from r1distill.errors import InputError
 from r1distill.evaluate import evaluate
 from r1distill.evaluate import tell as tell_scores
 from r1distill.filter import filter as filter_traces
-from r1distill.harvest import HarvestSummary, harvest
-from r1distill.harvest import lines as harvest_lines
-from r1distill.prompts import load_problems, load_template, student_template
+from r1distill.harvest import harvest
+from r1distill.harvest_summary import HarvestSummary
+from r1distill.harvest_summary import tell as tell_harvest
+from r1distill.problems import load_problems
+from r1distill.prompts import load_template, student_template
 from r1distill.recipe import Recipe
 from r1distill.records import Prompt, Trace
 from r1distill.report import report
@@ -106,8 +108,7 @@ def _stages(recipe: Recipe, run: Run, dry_run: bool, show: Show) -> list[tuple[s
 def _harvest(recipe: Recipe, run: Run, dry_run: bool, show: Show) -> HarvestSummary:
     preview = Preview(recipe, load_problems(recipe)[0], show)
     summary = harvest(recipe, run, dry_run=dry_run, show=show, on_trace=preview)
-    for line in harvest_lines(summary):
-        show.note(line)
+    tell_harvest(summary, show)
     return summary
 
 

@@ -1,33 +1,24 @@
-"""Problems + template -> messages.
+"""Problem + template -> messages.
 
-In: a problem file (JSONL, CSV, Parquet) or a data set of the Hugging Face hub, and a Jinja template. Out: Prompt
-records, and for each the chat messages to send. A template is one user message, or several messages when lines
+In: a Prompt and a Jinja template. Out: the chat messages to send. A template is one user message, or several messages when lines
 that hold only `<|system|>`, `<|user|>` or `<|assistant|>` part it; the markers are read before the template is
 rendered, so that no question can forge one.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, get_args
 
 import jinja2
-import msgspec
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from r1distill.errors import InputError, RecipeError
+from r1distill.errors import RecipeError
 from r1distill.recipe import Recipe
-from r1distill.recipe_sections import PromptsSection
-from r1distill.recipe_values import COLUMNS
-from r1distill.records import AnswerKind, Message, Prompt, prompt_id_of
-from r1distill.rows import Placed, file_rows, hub_rows
+from r1distill.records import Message, Prompt
 from r1distill.shipped import shipped_folder
 
 MARKER = re.compile(r"^<\|(system|user|assistant)\|>[ \t]*(?:\r?\n|\Z)", re.MULTILINE)
-KINDS = get_args(AnswerKind)
 RENDER_ERRORS = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 """What the expressions of a template can raise when they meet a problem's values."""
 
@@ -115,113 +106,3 @@ def student_template(recipe: Recipe) -> Template:
     if recipe.prompts is None:
         raise RecipeError("The student needs words: set student.template or prompts.template.")
     return load_template(recipe.prompts.template, recipe).without_examples()
-
-
-def load_problems(recipe: Recipe, section: PromptsSection | None = None) -> tuple[list[Prompt], list[str]]:
-    """(problems, warnings) of a recipe's prompts section. Raises InputError with file and line, RecipeError."""
-    section = section or recipe.prompts
-    if section is None:
-        raise RecipeError("The recipe has no [prompts] table, so there is nothing to ask.")
-    if section.hf is not None:
-        rows, where = hub_rows(section), f"hf:{section.hf}"
-    else:
-        path = recipe.path(str(section.problems))
-        rows, where = file_rows(path), str(path)
-    prompts, warnings = _unique(_prompts(rows, section, where), where, section.limit)
-    if not prompts:
-        raise InputError(f"{where} holds no problem; it needs at least one row with a question.")
-    return prompts, warnings
-
-
-def _prompts(rows: Iterable[Placed], section: PromptsSection, source: str) -> Iterator[tuple[str, Prompt]]:
-    """The rows as problems. Raises InputError for a row, and when a column that `columns` names is in no row."""
-    unseen, count = dict(section.columns), 0
-    for count, (where, row) in enumerate(rows, 1):  # noqa: B007 - counted for the error
-        unseen = {name: column for name, column in unseen.items() if column not in row}
-        yield where, to_prompt(row, where, section.columns, section.answer_kind)
-    for name, column in unseen.items() if count else ():
-        raise InputError(f"{source}: no row has the column '{column}' that columns.{name} names.")
-
-
-def to_prompt(row: dict[str, Any], where: str, columns: dict[str, str], kind: AnswerKind) -> Prompt:
-    """One row as a Prompt. Raises InputError naming `where` (file and line) and the column."""
-    cells = {name: _cell(row.get(columns.get(name, name))) for name in COLUMNS}
-    question = cells["question"]
-    if not isinstance(question, str):
-        column = columns.get("question", "question")
-        what = "no question" if question is None else "a question that is no text"
-        raise InputError(
-            f"{where}: the row has {what} (column '{column}'); it has {', '.join(map(str, row)) or 'nothing'}."
-        )
-    own_kind = cells["answer_kind"] or kind
-    if own_kind not in KINDS:
-        raise InputError(f"{where}: answer_kind is {own_kind!r}; it must be one of {', '.join(KINDS)}.")
-    prompt = Prompt(
-        id=_scalar(cells["id"], "id", where) or prompt_id_of(question),
-        question=question,
-        answer=_scalar(cells["answer"], "answer", where),
-        answer_kind=own_kind,
-        tests=cells["tests"],
-        tags=_tags(cells["tags"], where),
-    )
-    try:
-        msgspec.json.encode(prompt)
-    except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InputError(f"{where}: the row can't be written as JSON ({error}).") from None
-    return prompt
-
-
-def _cell(value: Any) -> Any:
-    """A cell as it is; None for what stands for "nothing here" (blank text, the NaN of Parquet and JSON)."""
-    blank = isinstance(value, str) and not value.strip()
-    return None if blank or (isinstance(value, float) and math.isnan(value)) else value
-
-
-def _scalar(value: Any, column: str, where: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool | int | float):
-        return str(value)
-    raise InputError(f"{where}: {column} must be a text or a number, not {type(value).__name__}.")
-
-
-def _tags(value: Any, where: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if isinstance(value, str):
-        try:
-            value = msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            return {"tag": value}
-    if not isinstance(value, dict):
-        raise InputError(f'{where}: tags must be an object such as {{"topic": "algebra"}}, not {value!r}.')
-    return value
-
-
-def _unique(
-    found: Iterable[tuple[str, Prompt]], where: str, limit: int | None
-) -> tuple[list[Prompt], list[str]]:
-    """The first `limit` problems. Repeated ids are refused; repeated questions (they would be asked, and paid for,
-    twice) are dropped and told.
-    """
-    prompts: list[Prompt] = []
-    ids: dict[str, str] = {}
-    questions: dict[str, str] = {}
-    repeated: list[str] = []
-    for place, prompt in found:
-        if prompt.question in questions:
-            repeated.append(f"{place} repeats {questions[prompt.question]}")
-            continue
-        if prompt.id in ids:
-            raise InputError(
-                f"{place}: the id {prompt.id!r} stands at {ids[prompt.id]} already; ids must be unique."
-            )
-        ids[prompt.id] = questions[prompt.question] = place
-        prompts.append(prompt)
-        if len(prompts) == limit:
-            break
-    if not repeated:
-        return prompts, []
-    return prompts, [
-        f"{where}: {len(repeated)} repeated questions are asked once only (the first: {repeated[0]})."
-    ]

@@ -8,7 +8,6 @@ relative paths are resolved against the recipe's folder. Unknown keys are errors
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -88,15 +87,3 @@ def _toml_value(text: str) -> Any:
 def resolved_json(recipe: Recipe) -> str:
     """The recipe with all defaults filled in, as indented JSON (no secrets: keys are only named)."""
     return json.dumps(recipe.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-
-
-def api_key(variable: str | None, who: str) -> str:
-    """The key in environment variable `variable`. Raises RecipeError when it is not set."""
-    if variable is None:
-        return "none"
-    value = os.environ.get(variable, "").strip()
-    if not value:
-        raise RecipeError(
-            f"{who} wants its key in the environment variable {variable}, which is not set: export {variable}=... and run again."
-        )
-    return value

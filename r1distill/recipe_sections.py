@@ -142,7 +142,7 @@ class HarvestSection(Section):
     """Never spend more than this on the run's harvest, retries and kills included (needs teacher.NAME.price and a ceiling);
     with --shard i/n each part has its n-th of what is left."""
     escalate: EscalateSection | None = None
-    """Ask once more, with a higher ceiling, for an answer that was cut: { factor = 2, max_tokens = 32768 }"""
+    """Ask once more, with a higher ceiling, for an answer that was cut, as in { factor = 2, max_tokens = 32768 }."""
     reasoning: Literal["optional", "required"] = "optional"
     """"required": stop when the first answers show that a teacher hides or only summarises its reasoning."""
     top_logprobs: int = Field(default=0, ge=0, le=100)

@@ -31,6 +31,18 @@ LedgerName = Literal["traces", "evaluate"]
 R = TypeVar("R")
 
 
+class PromptFile:
+    """The problems in a prompts.jsonl; go over it as often as you like, nothing is held in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[Prompt]:
+        decoder = msgspec.json.Decoder(Prompt)
+        for offset, line in read_lines(self.path):
+            yield _decoded(decoder, line, self.path, offset)
+
+
 class Run:
     """The paths of a run folder and the small files in it."""
 
@@ -46,9 +58,12 @@ class Run:
         name = "failures.jsonl" if shard == (1, 1) else f"failures-{shard[0]}-of-{shard[1]}.jsonl"
         return self.ledger_folder(ledger).parent / name
 
-    def index(self) -> Index:
-        """The index (a context manager), not yet caught up."""
-        return Index(self.folder / "index.sqlite")
+    def index(self, write: bool = True) -> Index:
+        """The index (a context manager), not yet caught up. Not to `write` makes no file: one that is not there is made in
+        memory.
+        """
+        path = self.folder / "index.sqlite"
+        return Index(path if write or path.exists() else None)
 
     def log_file(self, name: str) -> Path:
         """logs/NAME.log, its folder made."""
@@ -76,18 +91,22 @@ class Run:
             self.folder / "manifest.json", json.dumps(merged, indent=2, ensure_ascii=False).encode() + b"\n"
         )
 
-    def save_prompts(self, prompts: list[Prompt]) -> None:
-        """Write prompts.jsonl: the problems of today's recipe."""
-        rows = b"".join(msgspec.json.encode(prompt) + b"\n" for prompt in prompts)
+    def save_prompts(self, prompts: Iterable[Prompt]) -> PromptFile:
+        """Write prompts.jsonl: the problems of today's recipe, one after the other."""
+        rows = (msgspec.json.encode(prompt) + b"\n" for prompt in prompts)
         write_atomic(self.folder / "prompts.jsonl", rows)
+        return PromptFile(self.folder / "prompts.jsonl")
 
-    def prompts(self) -> list[Prompt]:
-        """The problems saved by the last harvest. Raises InputError when there are none."""
+    def prompts_file(self) -> PromptFile:
+        """The problems saved by the last harvest, to go over one by one. Raises InputError when there are none."""
         path = self.folder / "prompts.jsonl"
         if not path.exists():
             raise InputError(f"{self.folder} has no problems yet ({path.name} is missing): harvest first.")
-        decoder = msgspec.json.Decoder(Prompt)
-        return [_decoded(decoder, line, path, offset) for offset, line in read_lines(path)]
+        return PromptFile(path)
+
+    def prompts(self) -> list[Prompt]:
+        """The problems saved by the last harvest, all at once. Raises InputError when there are none."""
+        return list(self.prompts_file())
 
     def read_traces(self, ledger: LedgerName, refs: Iterable[TraceRef]) -> Iterator[tuple[bytes, Trace]]:
         """Yield (raw line, Trace) for each ref, in their order. Raises InputError for a row that is no trace."""

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1distill.errors import InputError, RecipeError
-from r1distill.owed import Party, teacher_parties
+from r1distill.parties import Party, teacher_parties
 from r1distill.prompts import Template, student_template
-from r1distill.recipe import Recipe, api_key
+from r1distill.recipe import Recipe
 from r1distill.recipe_sections import PriceSection, StudentSection, TeacherSection
 from r1distill.run import Run
 from r1distill.teachers.client import Endpoint
 from r1distill.teachers.embedded import embedded_server
 from r1distill.teachers.endpoints import check_sampling, clean_url, open_endpoint
+from r1distill.teachers.keys import api_key
 from r1distill.teachers.local import local_server
 from r1distill.teachers.providers import provider
 from r1distill.weights import gguf_path, parameter_count, size_bytes, weights_digest
@@ -54,7 +55,8 @@ def _teacher(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:
     def start(log: Path) -> AbstractContextManager[Endpoint]:
         return open_endpoint(party.name, section, recipe, log)
 
-    return Contestant(party._replace(name="teacher", sampling=sampling), start, facts, section.price)
+    asked = Party("teacher", party.model, party.template, sampling)
+    return Contestant(asked, start, facts, section.price)
 
 
 def _base(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:

@@ -6,11 +6,14 @@ from typing import Any
 
 import msgspec
 
+from r1distill.account import spent
+from r1distill.batch_ledger import slots_out
 from r1distill.errors import R1DistillError
-from r1distill.owed import harvest_wanted, owed
+from r1distill.live import live
+from r1distill.owed import Plan, harvest_plan
 from r1distill.recipe import Recipe
-from r1distill.run import Run
-from r1distill.show import Show, dollars
+from r1distill.run import PromptFile, Run
+from r1distill.show import Show, dollars, duration
 
 STAGES = ("filter", "train", "evaluate")
 
@@ -23,8 +26,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     wanted: int | None
     """Answers that the recipe wants; None when that can't be told (a file of the recipe is gone)."""
     owed: int | None
+    out_in_batches: int
+    """Of the owed ones, those that wait in batches."""
     teachers: list[dict[str, Any]]
     failures: dict[str, int]
+    """Requests that were given up, by error class."""
+    spent_usd: float
+    """By the harvest so far, lost attempts included, as far as it is known."""
+    budget_usd: float | None
+    harvesting: dict[str, dict[str, Any]]
+    """Harvests that are going on, by part: what they did in this call."""
     stages: dict[str, str]
     """The id of the current result of each stage that has one."""
     unreadable: list[str]
@@ -32,20 +43,25 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 def status(recipe: Recipe, run: Run) -> Status:
     """Count what is there and what is owed. Raises InputError when there is no run yet."""
-    prompts = run.prompts()
+    prompts = run.prompts_file()
     with run.index() as index:
         index.catch_up("traces", run.ledger_folder("traces"))
-        try:
-            left, settled = owed(harvest_wanted(recipe, prompts), index, "traces")
-            wanted: int | None = settled + len(left)
-            open_slots: int | None = len(left)
-        except R1DistillError:
-            wanted = open_slots = None
+        plan = _plan(recipe, run, prompts, index)
         return Status(
-            folder=str(run.folder), prompts=len(prompts), wanted=wanted, owed=open_slots, teachers=index.totals("traces"),
-            failures=index.failure_counts("traces"), unreadable=index.unreadable,
+            folder=str(run.folder), prompts=sum(1 for _ in prompts), wanted=plan.wanted if plan else None,
+            owed=plan.still_owed + plan.out if plan else None, out_in_batches=plan.out if plan else 0,
+            teachers=index.totals("traces"), failures=index.failure_counts("traces"),
+            spent_usd=spent(recipe, run, index).total, budget_usd=recipe.harvest.budget_usd, harvesting=live(run),
+            unreadable=index.unreadable,
             stages={verb: found[0].name for verb in STAGES if (found := run.latest(verb))},
         )  # fmt: skip
+
+
+def _plan(recipe: Recipe, run: Run, prompts: PromptFile, index: Any) -> Plan | None:
+    try:
+        return harvest_plan(recipe, prompts).look(index, "traces", out=slots_out(run))
+    except R1DistillError:
+        return None
 
 
 def tell(state: Status, show: Show) -> None:
@@ -58,6 +74,15 @@ def tell(state: Status, show: Show) -> None:
          dollars(None if t["cost_unknown"] else t["cost_usd"]))
         for t in state.teachers
     ]  # fmt: skip
+    if state.out_in_batches:
+        show.note(f"{state.out_in_batches:,} of them are out in batches.")
+    if state.spent_usd or state.budget_usd:
+        budget = f" of the budget of {dollars(state.budget_usd)}" if state.budget_usd is not None else ""
+        show.note(f"Spent{budget}: {dollars(state.spent_usd)}, lost attempts included.")
+    for part, now in state.harvesting.items():
+        show.note(
+            f"harvesting now ({part}, pid {now['pid']}): {now['done']:,}/{now['total']:,}, {now['line']}{_left(now)}"
+        )
     show.table("Traces", ("teacher", "traces", "cut", "prompt tokens", "completion tokens", "cost"), rows)
     show.table("Failed requests", ("class", "count"), list(state.failures.items()))
     for verb, stage in state.stages.items():
@@ -68,3 +93,8 @@ def tell(state: Status, show: Show) -> None:
 
 def _tokens(count: int | None) -> str:
     return "unknown" if count is None else f"{count:,}"
+
+
+def _left(now: dict[str, Any]) -> str:
+    done, total = now["done"], now["total"]
+    return f", {duration(now['elapsed_s'] / done * (total - done))} left" if done and done < total else ""

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from r1distill.records import Trace
+from r1distill.show import dollars
 
 
 @dataclass
@@ -15,18 +16,40 @@ class Tally:
     asked: int = 0
     traces: int = 0
     truncated: int = 0
+    escalated: int = 0
+    """Cut answers that were asked for once more with a higher ceiling."""
     failed_final: int = 0
     failed_open: int = 0
     """Given up for now; the next run asks again."""
     interrupted: bool = False
+    over_budget: bool = False
+    """Stopped because one more request might have cost more than the budget has left."""
     attempts: int = 0
     retries: Counter[str] = field(default_factory=Counter)
+    """Repeated attempts by error class."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """Requests that were given up, by error class."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
+    """Of the traces of this run."""
     cost_unknown: int = 0
     """Traces whose cost nobody knows."""
+    lost_usd: float = 0.0
+    """Paid, or maybe paid, for attempts that gave no usable answer."""
+    maybe_billed: int = 0
+    """Attempts that broke off, so that nobody here knows whether they were billed."""
+    spent_usd: float = 0.0
+    """Of the run's budget, earlier harvests and lost attempts included."""
+    reserved_usd: float = 0.0
+    """The most that the requests under way can cost."""
+    budget_usd: float | None = None
     without_reasoning: int = 0
+    warnings: list[str] = field(default_factory=list)
+    given_up: set[str] = field(default_factory=set)
+    """Slots that stay owed after this round."""
+    stopped: dict[str, str] = field(default_factory=dict)
+    """Teachers that could not be asked any more, and why."""
     elapsed_s: float = 0.0
 
     def add(self, trace: Trace) -> None:
@@ -39,20 +62,46 @@ class Tally:
         self.cost_unknown += trace.cost_usd is None
         self.without_reasoning += not trace.reasoning
 
+    def add_failure(self, slot: str, error_class: str, final: bool) -> None:
+        """Count a request that was given up."""
+        self.failures[error_class] += 1
+        if not final:
+            self.given_up.add(slot)
+        self.failed_final += final
+        self.failed_open += not final
+
+    @property
+    def settled(self) -> int:
+        """Answers that need not be asked for again."""
+        return self.traces - self.escalated + self.failed_final
+
     @property
     def done(self) -> int:
         """Answers that came or were given up."""
-        return self.traces + self.failed_final + self.failed_open
+        return self.settled + self.failed_open
 
-    def detail(self, spent_s: float, in_flight: int) -> str:
-        """Rates and troubles for a progress line."""
-        spent_s, failed = max(1e-9, spent_s), self.failed_final + self.failed_open
+    def detail(self, spent_s: float, in_flight: int, total: int = 0) -> str:
+        """Rates, troubles and money for a progress line; `total` answers are asked for in all."""
+        spent_s = max(1e-9, spent_s)
         parts = [
             f"{self.traces / spent_s:.1f}/s",
             f"{self.completion_tokens:,} tokens ({self.completion_tokens / spent_s:.0f}/s)",
         ]
         parts += [f"{in_flight} in flight"] if in_flight else []
-        parts += [f"{failed} failed"] if failed else []
-        parts += [f"{self.retries.total()} retries"] if self.retries.total() else []
-        parts += [f"${self.cost_usd:.4f}"] if self.cost_usd else []
-        return ", ".join(parts)
+        parts += [f"failed: {_counts(self.failures)}"] if self.failures else []
+        parts += [f"retries: {_counts(self.retries)}"] if self.retries else []
+        return ", ".join(parts + self._money(total))
+
+    def _money(self, total: int) -> list[str]:
+        so_far = self.cost_usd + self.lost_usd
+        if not so_far:
+            return []
+        expected = so_far / self.done * total if self.done and not self.cost_unknown else None
+        parts = [f"{dollars(so_far)} so far"]
+        parts += [f"about {dollars(expected)} in all"] if expected is not None and total > self.done else []
+        parts += [f"budget {dollars(self.budget_usd)}"] if self.budget_usd is not None else []
+        return parts
+
+
+def _counts(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())

@@ -16,6 +16,8 @@ import json
 import socket
 import struct
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,11 +33,18 @@ class Request:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    at: float = 0.0
+    """When it had arrived, on time.monotonic's clock."""
 
     @property
     def text(self) -> str:
         """The last message."""
         return str(self.body["messages"][-1]["content"])
+
+    @property
+    def slot(self) -> str:
+        """What tells one wanted answer from another: model, last message, and the seed, if the recipe sets one."""
+        return f"{self.body['model']}|{self.text}|{self.body.get('seed')}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,8 @@ class Act:
     reset: bool = False
     """Cut the connection with a TCP reset at the end."""
     keep_alive: bool = False
+    gap_s: float = 0.0
+    """Pause after each of `chunks`."""
 
 
 Script = Callable[[Request], Act] | Sequence[Act] | Act
@@ -125,6 +136,21 @@ class FakeTeacher:
 
     def __post_init__(self) -> None:
         self._arrived = threading.Condition()
+        self._running = 0
+
+    @property
+    def per_slot(self) -> Counter[str]:
+        """How many requests each wanted answer took."""
+        return Counter(request.slot for request in self.requests)
+
+    def settle(self, quiet_s: float = 0.05, timeout_s: float = 10.0) -> None:
+        """Block until nothing is under way and nothing new has come for `quiet_s`: what a killed client sent is counted."""
+        ends, count, since = time.monotonic() + timeout_s, self.count, time.monotonic()
+        while self._running or time.monotonic() - since < quiet_s:
+            assert time.monotonic() < ends, "the server does not come to rest"
+            time.sleep(0.005)
+            if self._running or self.count != count:
+                count, since = self.count, time.monotonic()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -142,7 +168,9 @@ class FakeTeacher:
         headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines) if k}
         data = await reader.readexactly(int(headers.get("content-length", 0)))
         with self._arrived:
-            request = Request(len(self.requests), first.split()[1], headers, json.loads(data or b"{}"))
+            request = Request(
+                len(self.requests), first.split()[1], headers, json.loads(data or b"{}"), time.monotonic()
+            )
             self.requests.append(request)
             self._running += 1
             self.peak = max(self.peak, self._running)
@@ -167,6 +195,8 @@ class FakeTeacher:
         for chunk in act.chunks:
             writer.write(chunk)
             await writer.drain()
+            if act.gap_s:
+                await asyncio.sleep(act.gap_s)
         if act.hold:
             assert self._released is not None
             with contextlib.suppress(TimeoutError):
@@ -270,3 +300,50 @@ def hang() -> Act:
 def reset() -> Act:
     """A TCP reset instead of an answer."""
     return Act(reset=True)
+
+
+def by_attempt(act: Callable[[Request, int], Act]) -> Callable[[Request], Act]:
+    """A script whose second argument says the how-many-th request for the same answer this is, from 1."""
+    seen: Counter[str] = Counter()
+
+    def script(request: Request) -> Act:
+        seen[request.slot] += 1
+        return act(request, seen[request.slot])
+
+    return script
+
+
+def first_attempt(fault: Act | Callable[[Request], Act], then: Act) -> Callable[[Request], Act]:
+    """Every answer fails once in this way, and comes at the second attempt."""
+
+    def act(request: Request, attempt: int) -> Act:
+        if attempt > 1:
+            return then
+        return fault(request) if callable(fault) else fault
+
+    return by_attempt(act)
+
+
+def slow_json(before_s: float, gap_s: float = 0.05) -> Act:
+    """Blank lines for `before_s`, then a whole answer, as DeepSeek keeps a connection alive."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+    blanks = [b"\n"] * int(before_s / gap_s)
+    return Act((head, *blanks), gap_s=gap_s, rest=(json.dumps(completion(reasoning="because")).encode(),))
+
+
+def slow_stream(before_s: float, gap_s: float = 0.05) -> Act:
+    """Comments and blank lines for `before_s`, then a whole answer, as DeepSeek and OpenRouter keep a stream alive."""
+    waits = [b": keep-alive\n\n", b"\n", b": OPENROUTER PROCESSING\n\n"] * int(before_s / gap_s / 3 + 1)
+    return Act(
+        (STREAM_HEAD, *waits),
+        gap_s=gap_s,
+        rest=(piece(reasoning="because"), piece(content="42"), piece(finish="stop"), USAGE_PIECE, DONE),
+    )
+
+
+def stall(stream: bool) -> Act:
+    """Part of an answer, then silence until `release`."""
+    if stream:
+        return Act((STREAM_HEAD, piece(content="4")), hold=True)
+    body = json.dumps(completion()).encode()
+    return Act((http(200, body[: len(body) // 2], length=len(body)),), hold=True)

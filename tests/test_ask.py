@@ -12,14 +12,17 @@ import pytest
 from fake_teacher import Act, FakeTeacher, Request, Script, answer, error, hang, raw, stream_answer
 
 from r1distill import ask as ask_module
+from r1distill import lane as lane_module
 from r1distill.ask import Asker
 from r1distill.errors import StopRunError, StorageError
 from r1distill.exchange import request_body
+from r1distill.lane import Terms
 from r1distill.ledger import Ledger
 from r1distill.owed import Wanted
 from r1distill.recipe_sections import HarvestSection, PriceSection
 from r1distill.records import Failure, Message, Trace, slot_of
 from r1distill.tally import Tally
+from r1distill.teachers import pace
 from r1distill.teachers.client import Endpoint
 
 KEY = "sk-test-0123456789abcdefghijkl"
@@ -33,6 +36,10 @@ def wanted(count: int, teacher: str = "t", **sampling: Any) -> list[Wanted]:
         slot = slot_of(teacher, "m", messages, sampling, number)
         items.append(Wanted(slot, f"p{number}", number, teacher, "m", messages, sampling))
     return items
+
+
+def by_teacher(items: list[Wanted]) -> dict[str, list[Wanted]]:
+    return {name: [i for i in items if i.teacher == name] for name in {i.teacher for i in items}}
 
 
 class Desk:
@@ -59,7 +66,7 @@ class Desk:
                 for name in {i.teacher for i in items}
             }
             self.asker = Asker(endpoints, limits, ledger, failures, sleep=self.sleep, **how)
-            return self.asker.run(items, "test")
+            return self.asker.run(by_teacher(items), "test")
 
     def traces(self) -> list[Trace]:
         return self._rows("part-1-of-1.jsonl", Trace)
@@ -76,7 +83,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr(pace, "LONGEST_HOLD_S", 0.0)
     yield Desk(tmp_path)
 
 
@@ -228,7 +236,7 @@ def test_a_teacher_that_can_not_be_reached_ends_quickly(desk: Desk) -> None:
             {"t": Endpoint(teacher.base_url, KEY, "m")}, HarvestSection(), ledger, failures, sleep=desk.sleep
         )
         with pytest.raises(StopRunError, match="can't be reached at http://127") as caught:
-            asker.run(wanted(500), "test")
+            asker.run(by_teacher(wanted(500)), "test")
     assert "check base_url" in str(caught.value)
     assert time.monotonic() - started < 5
     assert len(desk.failures()) <= 64
@@ -249,11 +257,11 @@ def test_a_request_refused_from_the_first_on_stops_the_run(desk: Desk) -> None:
 
 
 def test_a_teacher_that_fell_silent_ends_the_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ask_module, "SILENT_S", 0.0)
+    monkeypatch.setattr(lane_module, "SILENT_S", 0.0)
     teacher = FakeTeacher(error(503, "down for today"))
     with pytest.raises(StopRunError, match=r"no answer for 0 minutes.*down for today"):
         desk.ask(teacher, wanted(100), limits={"max_in_flight": 2, "max_attempts": 1})
-    assert ask_module.SILENT_ITEMS <= teacher.count <= ask_module.SILENT_ITEMS + 2
+    assert lane_module.SILENT_ITEMS <= teacher.count <= lane_module.SILENT_ITEMS + 2
 
 
 def test_a_short_silence_does_not(desk: Desk) -> None:
@@ -278,7 +286,7 @@ PRICE = PriceSection(input=1.0, output=100.0)
 def test_the_cost_of_an_answer(
     desk: Desk, act: Act, price: PriceSection | None, local: bool, cost: float | None
 ) -> None:
-    tally = desk.ask(act, wanted(2), prices={"t": price}, local=local)
+    tally = desk.ask(act, wanted(2), terms={"t": Terms(price)}, local=local)
     assert [trace.cost_usd for trace in desk.traces()] == [cost if cost is None else pytest.approx(cost)] * 2
     assert tally.cost_unknown == (2 if cost is None else 0)
     assert tally.cost_usd == pytest.approx(2 * (cost or 0))
@@ -316,7 +324,12 @@ def test_a_disk_that_fails_ends_the_run_and_keeps_the_rows(
 
 
 def test_the_progress_line_says_what_matters() -> None:
-    tally = Tally(traces=10, completion_tokens=2000, failed_open=1, failed_final=1, cost_usd=0.5)
+    tally = Tally(traces=10, completion_tokens=2000, cost_usd=0.5, budget_usd=20.0)
+    tally.add_failure("s", "timeout", False)
+    tally.add_failure("s", "timeout", True)
     tally.retries["rate"] = 3
-    assert tally.detail(2.0, 4) == "5.0/s, 2,000 tokens (1000/s), 4 in flight, 2 failed, 3 retries, $0.5000"
+    assert tally.detail(2.0, 4, 24) == (
+        "5.0/s, 2,000 tokens (1000/s), 4 in flight, failed: 2 timeout, retries: 3 rate, "
+        "$0.5000 so far, about $1.00 in all, budget $20.00"
+    )
     assert tally.done == 12

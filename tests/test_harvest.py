@@ -16,7 +16,8 @@ from fake_teacher import Act, FakeTeacher, Request, answer, error, raw, stream_a
 from small_run import KEY, KEY_VARIABLE, SmallRun, holds_key
 
 from r1distill.errors import LockedError, RecipeError, StopRunError, UsageError
-from r1distill.harvest import lines, parse_shard
+from r1distill.harvest import parse_shard
+from r1distill.harvest_summary import lines
 from r1distill.ledger import Ledger
 from r1distill.teachers import retry
 
@@ -212,6 +213,7 @@ def test_a_key_that_is_not_set_is_said_before_anything_is_asked(
     with pytest.raises(RecipeError, match=KEY_VARIABLE):
         world.harvest()
     assert world.asked() == 0
+    assert not world.run.folder.exists()
 
 
 def test_the_key_does_not_follow_a_redirect(world: World) -> None:
@@ -239,12 +241,34 @@ def test_a_dry_run_writes_nothing_and_asks_nothing(world: World) -> None:
 
 
 def test_a_dry_run_bounds_the_cost_or_says_that_it_is_unknown(world: World) -> None:
-    assert world.harvest(dry_run=True).most_usd is None
+    (guess,) = world.harvest(dry_run=True).estimates
+    assert (guess.answers, guess.usd, guess.measured) == (6, None, False)
     world.teacher["price"] = {"input": 0.0, "output": 1.0}
     world.teacher["sampling"] = {"max_tokens": 1000}
-    summary = world.harvest(dry_run=True)
-    assert summary.most_usd == pytest.approx(6 * 1000 / 1e6)
-    assert any("at most $0.0060" in line for line in lines(summary))
+    (guess,) = world.harvest(dry_run=True).estimates
+    assert guess.usd == [pytest.approx(6 * 1000 / 1e6 * share) for share in (1 / 16, 1 / 4, 1)]
+
+
+def test_a_dry_run_over_a_run_that_is_there_makes_no_file(world: World) -> None:
+    world.harvest()
+    (world.run.folder / "index.sqlite").unlink()
+    before = {path: path.read_bytes() for path in world.run.folder.rglob("*") if path.is_file()}
+    world.data["harvest"]["samples"] = 3
+    assert world.harvest(dry_run=True).would_ask == 3
+    assert {path: path.read_bytes() for path in world.run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_pilot_is_spread_kept_and_told(world: World) -> None:
+    world.write_problems(20)
+    world.teacher["price"] = {"input": 1.0, "output": 100.0}
+    summary = world.harvest(pilot=8)
+    assert (summary.asked, world.asked()) == (8, 8)
+    numbers = sorted(int(row["prompt_id"][1:]) for row in world.rows())
+    assert numbers[0] < 5 and numbers[-1] > 14
+    (rest,) = summary.estimates
+    assert (rest.answers, rest.measured) == (32, True)
+    assert rest.usd == [pytest.approx(32 * 0.00201)] * 3
+    assert world.harvest().asked == 32
 
 
 def test_a_limit_asks_for_the_first_ones(world: World) -> None:
@@ -364,15 +388,15 @@ def test_what_another_harvest_got_meanwhile_is_not_asked_again(
     module = importlib.import_module(
         "r1distill.harvest"
     )  # the package's attribute of this name is the function
-    real, entered = module._files, []
+    real, entered = module.Harvest._files, []
 
-    def after_another(*arguments: Any) -> Any:
+    def after_another(self: Any) -> Any:
         if not entered:
             entered.append(True)
             world.harvest()
-        return real(*arguments)
+        return real(self)
 
-    monkeypatch.setattr(module, "_files", after_another)
+    monkeypatch.setattr(module.Harvest, "_files", after_another)
     assert world.harvest().asked == 0
     assert world.asked() == 6
 

@@ -12,7 +12,7 @@ from fake_teacher import FakeTeacher, Request, answer, error
 from r1distill import pipeline
 from r1distill.errors import NothingKeptError, RecipeError, StopRunError
 from r1distill.pipeline import Preview, check_recipe, run_all
-from r1distill.prompts import load_problems
+from r1distill.problems import load_problems
 from r1distill.recipe import Recipe, parse_recipe
 from r1distill.run import Run
 from r1distill.show import Show

@@ -27,7 +27,7 @@ def test_units_types_and_defaults() -> None:
     timeout = found["harvest.idle_timeout_s"]
     assert (timeout.type, timeout.unit, timeout.default) == ("number", "seconds", "default 120.0")
     assert found["name"].default == "required"
-    assert found["harvest.assign"].type == '"all" or "mix"'
+    assert found["harvest.assign"].type == '"all" or "mix" or "tag" or "fallback"'
     assert found["evaluate.problems"].type == "text or table of texts"
     assert found["prompts.limit"].type == "whole number"
     assert found["prompts.limit"].default == ""

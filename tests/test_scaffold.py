@@ -9,7 +9,8 @@ import pytest
 from r1distill.errors import InputError, R1DistillError, UsageError
 from r1distill.evaluate import problem_sets
 from r1distill.pipeline import check_recipe
-from r1distill.prompts import load_problems, load_template
+from r1distill.problems import load_problems
+from r1distill.prompts import load_template
 from r1distill.recipe import load_recipe
 from r1distill.scaffold import EXAMPLES, init
 

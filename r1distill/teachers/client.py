@@ -1,25 +1,32 @@
-"""One HTTP lane to every teacher: the openai client's low-level call on its aiohttp transport.
+"""One HTTP lane to every teacher: the openai client's low-level call on an aiohttp transport (transport.py).
 
 In: a request body. Out: a Reply, or a Refusal. The SDK's own retries and redirects are off; its model building is
-passed by (it costs more than the rest), so that the reply's bytes are read by replies.py alone. What the SDK would
-take from the environment for OpenAI (organisation, project, a further Authorization) is not sent to other hosts.
+passed by (it costs more than the rest), so that the reply's bytes are read by replies.py and stream.py alone. What the SDK
+would take from the environment for OpenAI (organisation, project, a further Authorization) is not sent to other hosts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
+
+from r1distill.records import CEILING_KEYS
 from r1distill.teachers.refusals import Action, Refusal, refusal
 from r1distill.teachers.replies import Reply, parse_reply, reply_of
 from r1distill.teachers.retry import asked_wait_s
 from r1distill.teachers.secrets import scrub
-from r1distill.teachers.stream import Gathered, collect
+from r1distill.teachers.stream import Gathered
 
 CONNECT_TIMEOUT_S = 20.0
+FAREWELL_S = 0.2
+"""How long the end of a stream that said [DONE] is waited for, so that its connection can serve the next request."""
 OPENAI_HOST = "api.openai.com"
 
 
@@ -69,25 +76,21 @@ class ChatClient:
         import httpx2
         import openai
 
+        from r1distill.teachers.transport import Client, Poster, Wire
+
         self._httpx, self._openai, self._aiohttp = httpx2, openai, aiohttp
-        read_s = self.idle_timeout_s if self.stream else self.total_timeout_s
-        # 0 is aiohttp's word for "no limit"; None would mean its default of 100, a queue that nobody sees.
-        limits = httpx2.Limits(max_connections=0, max_keepalive_connections=None)
-        timeout = httpx2.Timeout(read_s, connect=CONNECT_TIMEOUT_S, pool=None)
-        self._client = openai.AsyncOpenAI(
-            base_url=self.endpoint.base_url,
-            api_key=self.endpoint.key,
-            max_retries=0,
-            timeout=timeout,
-            default_headers={
-                "Authorization": f"Bearer {self.endpoint.key}"
-            },  # wins over OPENAI_CUSTOM_HEADERS
-            http_client=openai.DefaultAioHttpClient(
-                follow_redirects=False, timeout=timeout, limits=limits, trust_env=not self.endpoint.local
-            ),
+        where = self.endpoint
+        poster = Poster(
+            f"{where.base_url.rstrip('/')}/chat/completions",
+            key_headers(where),
+            read_timeout_s=self.idle_timeout_s if self.stream else None,
+            trust_env=not where.local,
+            all_headers=urlsplit(where.base_url).hostname == OPENAI_HOST,
+            on_headers=self.on_headers,
         )
-        if urlsplit(self.endpoint.base_url).hostname != OPENAI_HOST:
-            self._client.organization = self._client.project = None
+        self._client = Client(
+            base_url=where.base_url, api_key=where.key, max_retries=0, http_client=Wire(poster)
+        )
         return self
 
     async def __aexit__(
@@ -97,55 +100,63 @@ class ChatClient:
 
     async def ask(self, body: dict[str, Any]) -> Reply:
         """One attempt. Raises Refusal with a scrubbed message."""
-        body = {**body, **self.endpoint.extra_body, "model": self.endpoint.model}
-        gathered = Gathered()
+        gathered = Gathered(logprobs=bool(body.get("logprobs")))
         try:
             async with asyncio.timeout(self.total_timeout_s):
-                return await self._attempt(body, gathered)
+                return await self._attempt(encoded(body, self.endpoint, self.stream), gathered)
         except TimeoutError:
             if gathered.finished:
-                return reply_of(gathered.whole())
-            raise Refusal(
-                Action.RETRY, "timeout", f"No complete answer within {self.total_timeout_s:g} s"
-            ) from None
+                return self._reply(gathered.whole())
+            message = f"No complete answer within {self.total_timeout_s:g} s"
+            raise Refusal(Action.RETRY, "timeout", message, maybe_billed=True) from None
         except Refusal as error:
             error.message = scrub(error.message, (self.endpoint.key,))
             raise
 
-    async def _attempt(self, body: dict[str, Any], gathered: Gathered) -> Reply:
+    async def _attempt(self, content: bytes, gathered: Gathered) -> Reply:
         try:
-            if self.stream:
-                return await self._streamed(body, gathered)
-            response = await self._client.post("/chat/completions", cast_to=self._httpx.Response, body=body)
+            came = await self._client.send_chat(content, stream=self.stream)
             self.answered = True
-            return parse_reply(response.content)
+            if isinstance(came, bytes):
+                return parse_reply(came, reasoning_apart=self.endpoint.reasoning_apart)
+            async with came:
+                return await self._streamed(came, gathered)
         except self._openai.APIStatusError as error:
             self.answered = True
             raise refusal(error.status_code, _body(error), asked_wait_s(error.response.headers)) from None
         except (self._openai.APIError, self._httpx.HTTPError, self._aiohttp.ClientError, OSError) as error:
             if gathered.finished:  # the answer is whole; only the farewell went wrong
-                return reply_of(gathered.whole())
+                return self._reply(gathered.whole())
             raise self._network(error) from None
 
-    async def _streamed(self, body: dict[str, Any], gathered: Gathered) -> Reply:
-        body = {**body, "stream": True, "stream_options": {"include_usage": True}}
-        response: Any = await self._client.post(
-            "/chat/completions",
-            cast_to=self._httpx.Response,
-            body=body,
-            stream=True,
-            stream_cls=self._openai.AsyncStream,
-        )
-        self.answered = True
+    async def _streamed(self, came: Any, gathered: Gathered) -> Reply:
+        if came.headers.get("Content-Type", "").startswith("application/json"):
+            # a server that can't stream answers in one piece
+            return parse_reply(await came.read(), reasoning_apart=self.endpoint.reasoning_apart)
+        while data := await came.content.readany():
+            if gathered.feed(data):
+                await self._farewell(came.content)
+                break
         try:
-            if response.headers.get("content-type", "").startswith("application/json"):
-                return parse_reply(await response.aread())  # a server that can't stream answers in one piece
-            return reply_of(await collect(response.aiter_bytes(), gathered))
-        finally:
-            await response.aclose()
+            return self._reply(gathered.end())
+        except Refusal as refused:
+            if refused.usage is None:
+                refused.maybe_billed = refused.maybe_billed or gathered.begun
+            raise
+
+    async def _farewell(self, content: Any) -> None:
+        if content.at_eof():
+            return
+        with suppress(TimeoutError, self._aiohttp.ClientError, OSError):
+            async with asyncio.timeout(FAREWELL_S):
+                while await content.readany():
+                    pass
+
+    def _reply(self, whole: dict[str, Any]) -> Reply:
+        return reply_of(whole, reasoning_apart=self.endpoint.reasoning_apart)
 
     def _network(self, error: BaseException) -> Refusal:
-        """The Refusal of a failed connection, by its inner causes: the layers above call every loss a timeout."""
+        """The Refusal of a failed connection, by its inner causes."""
         causes = list(_causes(error))
         told = next((c for c in causes if isinstance(c, self._aiohttp.ClientError)), causes[-1])
         never_there = isinstance(
@@ -155,7 +166,29 @@ class ChatClient:
             error_class = "unreachable"
         else:
             error_class = "timeout" if any(isinstance(c, TimeoutError) for c in causes) else "network"
-        return Refusal(Action.RETRY, error_class, f"{type(told).__name__}: {told}")
+        return Refusal(
+            Action.RETRY, error_class, f"{type(told).__name__}: {told}", maybe_billed=not never_there
+        )
+
+
+def key_headers(endpoint: Endpoint) -> dict[str, str]:
+    """The header that carries the key."""
+    if endpoint.key_header == "api-key":
+        return {"api-key": endpoint.key}
+    return {"Authorization": f"Bearer {endpoint.key}"}
+
+
+def encoded(body: dict[str, Any], endpoint: Endpoint, stream: bool) -> bytes:
+    """The JSON that is sent: `body` with the endpoint's own fields, model name and name of the ceiling."""
+    whole = {**body, **endpoint.extra_body, "model": endpoint.model}
+    if endpoint.ceiling_key is not None:
+        whole = {endpoint.ceiling_key if key in CEILING_KEYS else key: value for key, value in whole.items()}
+    if stream:
+        whole |= {"stream": True, "stream_options": {"include_usage": True}}
+    try:
+        return msgspec.json.encode(whole)
+    except (ValueError, OverflowError):  # half a surrogate pair, a number beyond 64 bits
+        return json.dumps(whole).encode()
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,9 +1,21 @@
-"""What an answer cost, by the price that the recipe states."""
+"""What an answer cost, what it can cost at most, and what answers that are still owed may cost."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from r1distill.recipe_sections import PriceSection
-from r1distill.records import Usage
+from r1distill.records import Message, Usage
+
+TEMPLATE_TOKENS = 256
+"""Room for what the chat template of a teacher adds to the messages: roles, a default system prompt."""
+CHARS_PER_TOKEN = 3.5
+"""Of English text with formulas; only for estimates that say so, until answers of this teacher tell better."""
+GUESSED_SHARES = (1 / 16, 1 / 4, 1.0)
+"""Low, expected and high length of an answer as a share of its ceiling, while no answer of this teacher is known."""
+Z95 = 1.96
+"""Standard deviations of a 95% interval."""
 
 
 def cost_usd(usage: Usage, price: PriceSection | None) -> float | None:
@@ -14,3 +26,93 @@ def cost_usd(usage: Usage, price: PriceSection | None) -> float | None:
     cached_price = price.input if price.cached_input is None else price.cached_input
     fresh = usage.prompt_tokens - cached
     return (fresh * price.input + cached * cached_price + usage.completion_tokens * price.output) / 1e6
+
+
+def most_prompt_tokens(messages: Iterable[Message]) -> int:
+    """An upper bound: a token of a byte-level vocabulary is at least one byte long."""
+    return TEMPLATE_TOKENS + sum(len(m.content.encode("utf-8", "surrogatepass")) + 8 for m in messages)
+
+
+def worst_case_usd(
+    messages: Iterable[Message], max_tokens: int | None, price: PriceSection | None
+) -> float | None:
+    """The most that one request can cost, in USD; None without a price or a ceiling."""
+    if price is None or max_tokens is None:
+        return None
+    dearest_input = max(price.input, price.cached_input or 0.0)
+    return (most_prompt_tokens(messages) * dearest_input + max_tokens * price.output) / 1e6
+
+
+class History(NamedTuple):
+    """What a teacher's answers so far were like."""
+
+    answers: int = 0
+    mean_tokens: float = 0.0
+    """Completion tokens."""
+    deviation_tokens: float = 0.0
+    prompt_chars_per_token: float | None = None
+
+
+class Estimate(NamedTuple):
+    """Low, expected and high of what is owed; None where it can't be told."""
+
+    answers: int
+    prompt_tokens: tuple[float, float, float]
+    completion_tokens: tuple[float, float, float] | None
+    usd: tuple[float, float, float] | None
+    """By the recipe's price."""
+    measured: bool
+    """True: from answers of this teacher; False: shares of the ceiling."""
+
+    def plus(self, other: Estimate) -> Estimate:
+        """Both together."""
+        return Estimate(
+            self.answers + other.answers,
+            _sum(self.prompt_tokens, other.prompt_tokens),
+            _sum_known(self.completion_tokens, other.completion_tokens),
+            _sum_known(self.usd, other.usd),
+            self.measured and other.measured,
+        )
+
+
+def estimate(
+    prompt_chars: int, answers: int, max_tokens: int | None, price: PriceSection | None, past: History
+) -> Estimate:
+    """What `answers` requests whose prompts have so many characters in all may use.
+
+    With a history of 5 answers or more: mean and 95% interval of the sum (the mean's own error and the spread of single
+    answers); without: GUESSED_SHARES of the ceiling.
+    """
+    ratio = past.prompt_chars_per_token or CHARS_PER_TOKEN
+    tokens = prompt_chars / ratio
+    prompt = (tokens, tokens, tokens) if past.prompt_chars_per_token else (tokens * 0.7, tokens, tokens * 1.8)
+    completion = _completion(answers, max_tokens, past)
+    usd = None
+    if price is not None and completion is not None:
+        low, mid, high = (
+            (p * price.input + c * price.output) / 1e6 for p, c in zip(prompt, completion, strict=True)
+        )
+        usd = (low, mid, high)
+    return Estimate(answers, prompt, completion, usd, past.answers >= 5)
+
+
+def _completion(answers: int, max_tokens: int | None, past: History) -> tuple[float, float, float] | None:
+    if past.answers >= 5:
+        expected = answers * past.mean_tokens
+        error = Z95 * past.deviation_tokens * (answers**2 / past.answers + answers) ** 0.5
+        most = float("inf") if max_tokens is None else float(answers * max_tokens)
+        return max(0.0, expected - error), min(expected, most), min(expected + error, most)
+    if max_tokens is None:
+        return None
+    low, mid, high = (answers * max_tokens * share for share in GUESSED_SHARES)
+    return low, mid, high
+
+
+def _sum(a: tuple[float, float, float], b: tuple[float, float, float]) -> tuple[float, float, float]:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+def _sum_known(
+    a: tuple[float, float, float] | None, b: tuple[float, float, float] | None
+) -> tuple[float, float, float] | None:
+    return None if a is None or b is None else _sum(a, b)

@@ -1,51 +1,44 @@
-"""The table of who can be asked: one row per provider, only what differs from plain OpenAI.
+"""Who can be asked: the rows of provider_rows.py and provider_rows_local.py, by name and by host.
 
-Add a row to add a provider. Each fact names its source; a guess never changes a request.
+Out of here come only cells whose source is known, so that a guess never changes a request or refuses one.
 """
 
 from __future__ import annotations
 
 import difflib
-from typing import Literal, NamedTuple
+from fnmatch import fnmatchcase
+from typing import Any
+from urllib.parse import urlsplit
 
 from r1distill.errors import RecipeError
+from r1distill.teachers.provider_row import Known, Note, certain
+from r1distill.teachers.provider_row import Provider as Provider
+from r1distill.teachers.provider_rows import DAY, HOSTED, TERMS_QUOTED
+from r1distill.teachers.provider_rows_local import LOCAL
 
+PROVIDERS: dict[str, Provider] = {**HOSTED, **LOCAL}
+"""All rows as they were written, guesses included; `provider` gives the ones to act by."""
 
-class Provider(NamedTuple):
-    """How one provider differs."""
-
-    base_url: str | None
-    """Where it answers; None when the recipe must say it."""
-    key_variable: str | None
-    """Environment variable that usually holds its key; None: no key unless the recipe names a variable."""
-    kind: Literal["http", "embedded"] = "http"
-    """"embedded": a llama.cpp server that this tool starts and stops itself."""
-    refused: tuple[str, ...] = ()
-    """Sampling keys that the provider answers with an error, so that asking would be wasted."""
-    source: str = ""
-
-
-PROVIDERS: dict[str, Provider] = {
-    "openai-compatible": Provider(None, None, source="any endpoint with POST /chat/completions"),
-    "embedded": Provider(
-        None, None, kind="embedded", source="llama.cpp's server through xllamacpp, on 127.0.0.1"
+ANTHROPIC = Note(
+    ("*",),
+    "Anthropic's terms restrict using output to train models that compete with it; read yours.",
+    TERMS_QUOTED,
+)
+"""Has no row, but terms that people should know, since its models are to be had through routers."""
+MAKERS = {"openai": "openai", "x-ai": "xai", "google": "gemini"}
+"""Who made a model that a router calls maker/model, and whose row tells the terms."""
+MODEL_NOTES = (
+    Note(
+        ("*llama*",),
+        "Llama 3.1 to 3.3: a distributed model that was improved with their outputs must have a name that begins with "
+        '"Llama", and must show "Built with Llama".',
+        Known("page", "https://www.llama.com/llama3_1/license/", DAY),
     ),
-    "deepseek": Provider(
-        "https://api.deepseek.com",
-        "DEEPSEEK_API_KEY",
-        refused=("logprobs", "top_logprobs"),
-        source="api-docs.deepseek.com, pages pricing and thinking_mode, read 2026-11-22",
-    ),
-    "openrouter": Provider(
-        "https://openrouter.ai/api/v1",
-        "OPENROUTER_API_KEY",
-        source="openrouter 1.3.84 (PyPI), read 2026-11-22",
-    ),
-}
+)
 
 
 def provider(name: str) -> Provider:
-    """The row of a provider. Raises RecipeError that names the nearest one, or all."""
+    """The row of a provider, known cells only. Raises RecipeError that names the nearest one, or all."""
     row = PROVIDERS.get(name)
     if row is None:
         near = difflib.get_close_matches(name, PROVIDERS, n=1)
@@ -53,4 +46,30 @@ def provider(name: str) -> Provider:
         raise RecipeError(
             f"Unknown provider '{name}'; {hint} Any other endpoint is provider = \"openai-compatible\" with its base_url."
         )
-    return row
+    return certain(row)
+
+
+def by_host(base_url: str) -> str | None:
+    """The name of the provider that answers at this address, or None."""
+    host = (urlsplit(base_url).hostname or "").lower()
+    return next(
+        (name for name, row in PROVIDERS.items() if any(fnmatchcase(host, h) for h in row.hosts)), None
+    )
+
+
+def terms(base_url: str, model: str) -> str:
+    """What the terms of this host, or of the maker of a routed model, say of training on outputs; "" if nothing is known."""
+    host = (urlsplit(base_url).hostname or "").lower()
+    maker = model.lower().split("/")[0] if "/" in model else ""
+    name = by_host(base_url)
+    if host == "api.anthropic.com" or (name == "openrouter" and maker == "anthropic"):
+        return ANTHROPIC.text
+    own = provider(name).terms if name else ""
+    return own or (provider(MAKERS[maker]).terms if name == "openrouter" and maker in MAKERS else "")
+
+
+def logprobs_body(row: Provider, k: int) -> dict[str, Any]:
+    """The request fields that ask for the log-probabilities of each token and of `k` alternatives; {} for k = 0."""
+    if k == 0:
+        return {}
+    return {"logprobs": k} if row.logprobs == "together" else {"logprobs": True, "top_logprobs": k}

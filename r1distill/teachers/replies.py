@@ -1,4 +1,8 @@
-"""What came back: a chat completion's bytes -> Reply, or a Refusal that says what to do about it (refusals.py)."""
+"""What came back: a chat completion's bytes -> Reply, or a Refusal that says what to do about it (refusals.py).
+
+What is not needed is not decoded: log-probabilities, which are most of the bytes where they were asked for, stay raw. A
+reply that is shaped otherwise than the documents say is decoded whole and read with tolerance.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from r1distill.records import FINISHES, Finish, Usage
-from r1distill.teachers.reasoning import normalise
+from r1distill.teachers.reasoning import normalise, summary_of
 from r1distill.teachers.refusals import Action, Refusal, refusal, status_of
 from r1distill.thinking import Split
 
@@ -27,13 +31,43 @@ class Reply(NamedTuple):
     extras: Mapping[str, Any] = MappingProxyType({})
     """What else is worth keeping: see `Trace.extras`."""
     logprobs: Any = None
-    """The log-probabilities as received, undecoded (msgspec.Raw or a decoded object); None when there are none."""
+    """The log-probabilities as received (msgspec.Raw, or decoded where the reply was odd); of a stream the list of its
+    events'; None when there are none."""
     choices: int = 1
     """How many answers came."""
 
 
 TRANSIENT_FINISH = frozenset({"error", "abort", "insufficient_system_resource"})
 MOST_TOKENS = 1 << 40
+KEPT, KEPT_OF_CHOICE = ("id", "provider", "system_fingerprint"), ("native_finish_reason", "seed")
+"""Fields of a reply, and of its first choice, that go into the extras: the route's provider, ids, Together's seed."""
+LONGEST_KEPT = 200
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NULL = (msgspec.Raw(), msgspec.Raw(b"null"))
+
+
+class _Choice(msgspec.Struct, gc=False):
+    message: Any = None
+    finish_reason: Any = None
+    logprobs: msgspec.Raw = NULL[0]
+    native_finish_reason: Any = None
+    seed: Any = None
+    error: Any = None
+
+
+class _Whole(msgspec.Struct, gc=False):
+    """The fields of a chat completion that are read; all others are passed over undecoded."""
+
+    choices: list[_Choice]
+    usage: Any = None
+    model: Any = None
+    error: Any = None
+    id: Any = None
+    provider: Any = None
+    system_fingerprint: Any = None
+
+
+_WHOLE = msgspec.json.Decoder(_Whole)
 
 
 def decode_json(data: bytes) -> Any:
@@ -59,57 +93,106 @@ def _mended(value: Any) -> Any:
     return {_mended(key): _mended(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def parse_reply(body: bytes) -> Reply:
-    """A Reply from the bytes of a chat completion. Raises Refusal for everything that is no usable answer."""
+def parse_reply(body: bytes, *, reasoning_apart: bool = False) -> Reply:
+    """A Reply from the bytes of a chat completion. Raises Refusal for everything that is no usable answer.
+
+    `reasoning_apart`: usage.completion_tokens does not hold the reasoning tokens, so that they are added.
+    """
     try:
-        data = decode_json(body)
+        data = _decoded(body)
     except ValueError:
         what = "an empty body" if not body.strip() else f"no JSON: {body[:80].decode('utf-8', 'replace')}"
-        raise Refusal(Action.RETRY, "malformed", f"The reply is {what}") from None
-    return reply_of(data)
+        raise Refusal(
+            Action.RETRY, "malformed", f"The reply is {what}", maybe_billed=bool(body.strip())
+        ) from None
+    return reply_of(data, reasoning_apart=reasoning_apart)
 
 
-def reply_of(data: Any) -> Reply:
-    """A Reply from a decoded chat completion. Raises Refusal."""
+def _decoded(body: bytes) -> Any:
+    try:
+        whole = _WHOLE.decode(body)
+    except UNREADABLE:
+        return decode_json(body)
+    said = msgspec.structs.asdict(whole)
+    said["choices"] = [msgspec.structs.asdict(choice) for choice in whole.choices]
+    return said
+
+
+def reply_of(data: Any, *, reasoning_apart: bool = False) -> Reply:
+    """A Reply from a decoded chat completion (as `parse_reply`). Raises Refusal."""
     if not isinstance(data, dict):
-        raise Refusal(Action.RETRY, "malformed", "The reply is no JSON object")
-    choices = data.get("choices")
-    if data.get("error") and not choices:
-        raise refusal(status_of(data["error"]), data)
-    choice = choices[0] if isinstance(choices, list) and choices else None
+        raise Refusal(Action.RETRY, "malformed", "The reply is no JSON object", maybe_billed=True)
+    choices, usage = data.get("choices"), usage_of(data.get("usage"), reasoning_apart)
+    try:
+        if data.get("error") and not choices:
+            raise refusal(status_of(data["error"]), data)
+        return _usable(choices if isinstance(choices, list) else [], data, usage)
+    except Refusal as refused:  # the status was 200: without an error, the teacher worked for it
+        refused.usage = usage if usage.completion_tokens is not None else None
+        refused.maybe_billed = refused.usage is None and bool(choices)
+        raise
+
+
+def _usable(choices: list[Any], data: dict[str, Any], usage: Usage) -> Reply:
+    choice = choices[0] if choices else None
     if not isinstance(choice, dict):
         raise Refusal(Action.RETRY, "empty", "The reply has no choices")
-    return _usable(choice, data)
-
-
-def _usable(choice: dict[str, Any], data: dict[str, Any]) -> Reply:
     said = str(choice.get("finish_reason") or "unknown")
     if said in TRANSIENT_FINISH:
+        error = data.get("error") or choice.get("error")
+        if error:
+            raise refusal(status_of(error), {"error": error})
         raise Refusal(Action.RETRY, "server", f"The teacher broke off with finish_reason {said}")
     message = choice.get("message")
-    split = normalise(message if isinstance(message, dict) else {})
+    message = message if isinstance(message, dict) else {}
+    split = normalise(message)
     finish = FINISHES.get(said, "unknown")
     if not split.answer and not split.reasoning:
-        if finish == "content_filter":
-            raise Refusal(Action.FINAL, "content_filter", "The answer was withheld by a content filter")
-        if (
-            finish != "length"
-        ):  # cut before the first visible word: a state of the trace, never bought again as it is
-            raise Refusal(Action.RETRY, "empty", f"The answer is empty (finish_reason {said})")
+        _refuse_empty(finish, said)
     return Reply(
-        split, finish, usage_of(data.get("usage")), _string(data.get("model")), _cost(data.get("usage"))
-    )
+        split, finish, usage, _string(data.get("model")), _cost(data.get("usage")),
+        _extras(data, choice, message), _logprobs(choice.get("logprobs")), len(choices),
+    )  # fmt: skip
 
 
-def usage_of(usage: Any) -> Usage:
-    """Token counts from a usage object; what is missing or no whole number is None."""
+def _refuse_empty(finish: Finish, said: str) -> None:
+    """Raises Refusal, unless it was cut before the first visible word: a state of the trace, never bought again as it is."""
+    if finish == "content_filter":
+        raise Refusal(Action.FINAL, "content_filter", "The answer was withheld by a content filter")
+    if finish != "length":
+        raise Refusal(Action.RETRY, "empty", f"The answer is empty (finish_reason {said})")
+
+
+def _extras(data: dict[str, Any], choice: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+    found = {key: data.get(key) for key in KEPT} | {key: choice.get(key) for key in KEPT_OF_CHOICE}
+    extras: dict[str, Any] = {key: value for key, value in found.items() if _worth_keeping(value)}
+    summary = summary_of(message)
+    return {**extras, "reasoning_summary": summary} if summary else extras
+
+
+def _worth_keeping(value: Any) -> bool:
+    if isinstance(value, str):
+        return 0 < len(value) <= LONGEST_KEPT
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
+
+
+def _logprobs(value: Any) -> Any:
+    return None if value in NULL or not value else value
+
+
+def usage_of(usage: Any, reasoning_apart: bool = False) -> Usage:
+    """Token counts from a usage object; what is missing or no whole number is None. For `reasoning_apart` see parse_reply."""
     if not isinstance(usage, dict):
         return Usage()
     prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    written = _count(usage.get("completion_tokens"))
+    reasoning = _count(_in(completion, "reasoning_tokens"), usage.get("reasoning_tokens"))
+    if reasoning_apart and written is not None:
+        written += reasoning or 0
     return Usage(
         prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        reasoning_tokens=_count(_in(completion, "reasoning_tokens"), usage.get("reasoning_tokens")),
+        completion_tokens=written,
+        reasoning_tokens=reasoning,
         cached_tokens=_count(_in(prompt, "cached_tokens"), usage.get("prompt_cache_hit_tokens")),
     )
 
@@ -120,8 +203,10 @@ def _in(value: Any, key: str) -> Any:
 
 def _count(*values: Any) -> int | None:
     """The first that is a believable number of tokens."""
-    whole = (v for v in values if isinstance(v, int) and not isinstance(v, bool) and 0 <= v < MOST_TOKENS)
-    return next(whole, None)
+    for v in values:
+        if isinstance(v, int) and not isinstance(v, bool) and 0 <= v < MOST_TOKENS:
+            return v
+    return None
 
 
 def _string(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""A real checkpoint of toy size, served by `transformers serve` and asked through the client."""
+"""A real checkpoint of toy size as a teacher: served by `transformers serve` and asked through the client."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from r1distill.teachers.client import ChatClient
-from r1distill.teachers.local import local_server
+from r1distill.recipe import parse_recipe
+from r1distill.teachers.client import ChatClient, Endpoint
+from r1distill.teachers.endpoints import model_key, open_endpoint
 from r1distill.teachers.replies import Reply
 
 
+async def ask(endpoint: Endpoint) -> Reply:
+    async with ChatClient(endpoint, idle_timeout_s=60, total_timeout_s=60, stream=False) as client:
+        question = {"role": "user", "content": "What is 12 + 7?"}
+        return await client.ask({"messages": [question], "max_tokens": 8, "temperature": 0})
+
+
 @pytest.mark.train
-def test_a_checkpoint_folder_answers(tmp_path: Path) -> None:
+def test_a_teacher_of_a_recipe_can_be_a_checkpoint_folder(tmp_path: Path) -> None:
     from tiny_student import save_tiny_student
 
-    folder = save_tiny_student(tmp_path / "tiny")
-
-    async def ask() -> Reply:
-        async with ChatClient(endpoint, idle_timeout_s=60, total_timeout_s=60, stream=False) as client:
-            body = {
-                "messages": [{"role": "user", "content": "What is 12 + 7?"}],
-                "max_tokens": 8,
-                "temperature": 0,
-            }
-            return await client.ask(body)
-
-    with local_server(folder, tmp_path / "log") as endpoint:
-        reply = asyncio.run(ask())
+    save_tiny_student(tmp_path / "tiny")
+    teacher = {"provider": "local", "model": "tiny"}
+    recipe = parse_recipe({"name": "r", "teacher": {"t": teacher}}, folder=tmp_path)
+    assert model_key("t", recipe.teacher["t"], recipe).startswith("tiny@")
+    with open_endpoint("t", recipe.teacher["t"], recipe, tmp_path / "log") as endpoint:
+        assert (endpoint.local, endpoint.key) == (True, "none")
+        reply = asyncio.run(ask(endpoint))
     assert reply.finish == "length"
     assert reply.usage.completion_tokens == 8

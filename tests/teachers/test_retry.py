@@ -1,16 +1,13 @@
-"""The retry policy without a second of sleep, and the wait that a teacher asks for."""
+"""The retry policy, without a second of sleep."""
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from r1distill.teachers.refusals import Action, Refusal
-from r1distill.teachers.retry import LAST_BOUND_S, LONGEST_ASKED_WAIT_S, asked_wait_s, policy
+from r1distill.teachers.retry import FIRST_BOUND_S, LAST_BOUND_S, LONGEST_ASKED_WAIT_S, policy
 
 
 class Trial:
@@ -108,39 +105,47 @@ def test_a_stopping_run_retries_no_more() -> None:
     assert trial.attempts == 2
 
 
-NOW = 1_700_000_000.0
+def test_a_model_that_breaks_on_an_item_is_tried_once_more_then_final() -> None:
+    trial = Trial(retry("model_error"), retry("rate"), retry("model_error"), retry())
+    with pytest.raises(Refusal) as caught:
+        trial.run()
+    assert (trial.attempts, caught.value.error_class, caught.value.action) == (3, "model_error", Action.FINAL)
+    assert Trial(retry("model_error")).run() == "ok"
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "0"}, 0.0),
-        ({"retry-after": "1.5"}, 1.5),
-        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
-        ({"retry-after": email.utils.formatdate(NOW + 30, usegmt=True)}, 30.0),
-        ({"retry-after": email.utils.formatdate(NOW - 30, usegmt=True)}, 0.0),
-        ({"retry-after": "Tue, 14 Nov 2023 22:13:50 -0000"}, 30.0),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "-5"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "1e300"}, None),
-        ({"retry-after": ""}, None),
-    ],
-)
-def test_asked_waits(headers: dict[str, str], seconds: float | None) -> None:
-    assert asked_wait_s(headers, NOW) == seconds
+def test_a_stopping_run_makes_nothing_final() -> None:
+    trial = Trial(retry("model_error"), stop_after=1)
+    with pytest.raises(Refusal) as caught:
+        trial.run()
+    assert caught.value.action is Action.RETRY
 
 
-@given(st.text())
-def test_any_header_is_survived(text: str) -> None:
-    wait = asked_wait_s({"retry-after": text, "retry-after-ms": text}, NOW)
-    assert wait is None or wait >= 0
+def test_a_server_that_says_so_is_not_asked_again() -> None:
+    refused = Refusal(Action.RETRY, "server", "x", 500, once=True)
+    trial = Trial(refused)
+    with pytest.raises(Refusal):
+        trial.run()
+    assert (trial.attempts, refused.action) == (1, Action.RETRY)
 
 
-@pytest.mark.parametrize(
-    "text", ["Mon, 01 Jan 0001 00:00:00 +9999", "Mon, 01 Jan 2024 00:00:00 +99999999999999"]
-)
-def test_dates_beyond_the_calendar_are_no_wait(text: str) -> None:
-    assert not asked_wait_s({"retry-after": text}, NOW)
+@pytest.mark.parametrize("most", [1, 2])
+def test_max_attempts_bounds_every_class(most: int) -> None:
+    for error_class in ("empty", "model_error", "unreachable", "rate"):
+        trial = Trial(*[retry(error_class) for _ in range(9)], most=most, answered=False)
+        with pytest.raises(Refusal):
+            trial.run()
+        assert trial.attempts == most
+
+
+def test_the_waits_are_spread_from_nothing_to_a_doubling_bound() -> None:
+    waits: list[list[float]] = [[] for _ in range(4)]
+    for _ in range(300):
+        trial = Trial(*[retry() for _ in range(4)])
+        trial.run()
+        for number, wait in enumerate(trial.waits):
+            waits[number].append(wait)
+    for number, found in enumerate(waits):
+        bound = FIRST_BOUND_S * 2**number
+        assert max(found) <= bound
+        assert max(found) > 0.8 * bound
+        assert min(found) < 0.2 * bound

@@ -1,0 +1,221 @@
+"""Taking in what came back: `batch collect` fetches the results of batches that have ended, `batch import` reads files.
+
+In: batches.jsonl, or result files that others made. Out: traces and failures (batch_intake.py). Lines are joined by
+custom_id, in any order. A batch is closed only when its rows are on disk, so that a kill in between costs nothing but
+reading its files again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from r1distill.batch_asking import Clients, refresh, trouble
+from r1distill.batch_files import result_ids
+from r1distill.batch_intake import CollectSummary, Find, Intake, Requests, Totals, open_intake, trace_id
+from r1distill.batch_ledger import (
+    Batch,
+    BatchLedger,
+    ledger_file,
+    read_batches,
+    read_items,
+    result_files,
+    slots_out,
+)
+from r1distill.batch_plan import release
+from r1distill.errors import InputError, UsageError
+from r1distill.owed import Wanted, harvest_wanted
+from r1distill.problems import ProblemSet
+from r1distill.recipe import Recipe
+from r1distill.run import Run
+from r1distill.show import Show, dollars
+from r1distill.teachers.refusals import Refusal
+
+
+def collect(
+    recipe: Recipe, run: Run, *, forget: Sequence[str] = (), dry_run: bool = False, show: Show | None = None
+) -> CollectSummary:
+    """Fetch and take in all batches that have ended. `forget` names batches to give up: their slots are owed again.
+
+    Raises R1DistillError; the same command goes on from there.
+    """
+    if dry_run or not ledger_file(run).exists():
+        return _would_collect(run)
+    totals = Totals()
+    with BatchLedger(run) as ledger:
+        for name in forget:
+            _forget(run, ledger, name)
+        totals.warnings += asyncio.run(refresh(recipe, run, ledger))
+        due = [b for b in ledger.batches.values() if b.open and b.ended and b.kind != "export"]
+        totals.warnings += asyncio.run(_fetch(recipe, run, due))
+        for batch in due:
+            if _fetched(run, batch):
+                _take_batch(recipe, run, ledger, batch, totals)
+                (show or Show(0)).note(
+                    f"{batch.name}: {batch.status}, {batch.counts.get('traces', 0):,} traces."
+                )
+    return totals.summary(len(slots_out(run)))
+
+
+def _would_collect(run: Run) -> CollectSummary:
+    batches = read_batches(run).values()
+    due = [b for b in batches if b.open and b.ended and b.kind != "export"]
+    out = len(slots_out(run))
+    return CollectSummary(collected=[b.name for b in due], out=out, still_owed=out, dry_run=True)
+
+
+async def _fetch(recipe: Recipe, run: Run, due: Iterable[Batch]) -> list[str]:
+    """Download what is not here yet; a warning for each batch that can't be had now."""
+    warnings: list[str] = []
+    async with Clients(recipe, run) as clients:
+        for batch in due:
+            try:
+                for file_id, path in _results(run, batch):
+                    if not path.exists():
+                        await (await clients.of(batch)).download(file_id, path)
+            except Refusal as error:
+                gone = "; if it is gone for good, give the batch up with `batch collect --forget`"
+                warnings.append(
+                    trouble(batch, error, recipe) + (gone if error.error_class == "not_found" else "")
+                )
+            except UsageError as error:
+                warnings.append(str(error))
+    return warnings
+
+
+def _results(run: Run, batch: Batch) -> list[tuple[str, Path]]:
+    """The result files that a batch has: (id at the endpoint, where it is put here)."""
+    ids = (batch.output_id, batch.errors_id)
+    return [
+        (file_id, path) for file_id, path in zip(ids, result_files(run, batch.name), strict=True) if file_id
+    ]
+
+
+def _fetched(run: Run, batch: Batch) -> bool:
+    return all(path.exists() for _, path in _results(run, batch))
+
+
+def _take_batch(recipe: Recipe, run: Run, ledger: BatchLedger, batch: Batch, totals: Totals) -> None:
+    """Take in one batch whose files are here, then close it."""
+    items = {item.id: item for item in read_items(run, batch.name)}
+    with ExitStack() as stack:
+        intake = open_intake(recipe, run, stack, items, batch.failures_from)
+        if batch.failures_from is None:
+            assert intake.failures is not None
+            ledger.note(batch.name, "collecting", failures_from=intake.failures.path.stat().st_size)
+        find = Requests(run, batch, items).find
+        for _, path in _results(run, batch):
+            intake.take(path, find)
+        intake.finish()
+        intake.store()
+    missing = [item for item in items.values() if item.id not in intake.seen and item.id not in intake.have]
+    intake.counts["never_asked"] += len(missing)
+    unanswered = [items[trace_id] for trace_id in intake.unanswered if trace_id in items]
+    release(run, [*missing, *unanswered], "batch", 0.0)
+    totals.add(intake, batch, len(missing))
+    counts = {name: count for name, count in intake.counts.items() if count}
+    ledger.note(batch.name, "collected", counts=counts)
+
+
+def _forget(run: Run, ledger: BatchLedger, name: str) -> None:
+    batch = ledger.batches.get(name)
+    if batch is None or not batch.open:
+        raise UsageError(f"No batch {name} is out in this run; `batch status` lists them.")
+    release(run, read_items(run, name), "forgotten")
+    ledger.note(name, "forgotten")
+
+
+def import_results(
+    recipe: Recipe, run: Run, files: Sequence[Path], *, dry_run: bool = False
+) -> CollectSummary:
+    """Take in result files that others made for this recipe: of exported requests, or downloaded by hand.
+
+    Exports that were marked as out are closed once all their lines have come. Raises R1DistillError.
+    """
+    totals = Totals()
+    ids = {custom_id for path in files for custom_id in result_ids(path)}
+    with ExitStack() as stack:
+        ledger = None if dry_run else stack.enter_context(BatchLedger(run))
+        batches = read_batches(run)
+        find = _finder(recipe, run, batches.values(), ids)
+        with ExitStack() as inner:
+            intake = open_intake(recipe, run, inner, ids, 0, write=not dry_run)
+            for path in files:
+                intake.take(path, find)
+            intake.finish()
+            intake.store()
+        for batch in batches.values():
+            if ledger is not None and batch.open and batch.kind == "export":
+                _close_export(run, ledger, batch, intake, totals)
+        totals.add(intake, None, 0)
+        if ledger is not None:
+            run.save_recipe(recipe)
+            run.save_prompts(list(ProblemSet(recipe)))
+    return totals.summary(len(slots_out(run)), dry_run)
+
+
+def _finder(recipe: Recipe, run: Run, batches: Iterable[Batch], ids: set[str]) -> Find:
+    """What the custom_ids of a file are for: by what was once written out, else by today's recipe."""
+    sources: list[Requests] = []
+    for batch in batches:
+        try:
+            items = {item.id: item for item in read_items(run, batch.name)}
+            if not ids.isdisjoint(items):
+                sources.append(Requests(run, batch, items))
+        except InputError:
+            continue  # its files were removed; the recipe may still know its answers
+    wanted: dict[str, Wanted] = {}
+    rest = {custom_id for custom_id in ids if not any(source.find(custom_id) for source in sources)}
+    for item in harvest_wanted(recipe, ProblemSet(recipe)) if rest else ():
+        if trace_id(item) in rest:
+            wanted.setdefault(trace_id(item), item)
+
+    def find(custom_id: str) -> Wanted | None:
+        found = wanted.get(custom_id)
+        return found or next((item for source in sources if (item := source.find(custom_id))), None)
+
+    return find
+
+
+def _close_export(run: Run, ledger: BatchLedger, batch: Batch, intake: Intake, totals: Totals) -> None:
+    items = [item.id for item in read_items(run, batch.name)]
+    with run.index() as index:
+        index.catch_up("traces", run.ledger_folder("traces"))
+        came = intake.seen | index.has_traces("traces", items)
+    missing = sum(trace_id not in came for trace_id in items)
+    if missing == 0:
+        ledger.note(batch.name, "collected")
+        totals.collected.append(batch.name)
+    elif not intake.seen.isdisjoint(items):
+        totals.warnings.append(
+            f"{batch.name}: {missing:,} of {len(items):,} lines have not come; they stay out until they are imported, or "
+            f"until `batch collect --forget {batch.name}`."
+        )
+
+
+def lines(s: CollectSummary) -> list[str]:
+    """A collect or an import for people, a sentence a line."""
+    text = [*s.warnings, *(f"Passed over: {place}" for place in s.odd)]
+    if s.dry_run and not s.traces and not s.collected:
+        text.append("Nothing has ended as far as is known here (`batch status` asks).")
+    if s.collected:
+        text.append(
+            f"{len(s.collected):,} batches {'would be ' if s.dry_run else ''}done with: {', '.join(s.collected)}."
+        )
+    if s.traces or s.already:
+        text.append(
+            f"{s.traces:,} new traces ({s.truncated:,} cut), {dollars(s.cost_usd)}; {s.already:,} were there already."
+        )
+    if s.failed_final or s.failed_open or s.never_asked:
+        text.append(
+            f"No answer: {s.failed_final:,} for good, {s.failed_open:,} to be asked again, {s.never_asked:,} never asked."
+        )
+    if s.unknown or s.duplicates or s.torn:
+        text.append(
+            f"Lines passed over: {s.unknown:,} unknown, {s.duplicates:,} twice, {s.torn:,} unreadable."
+        )
+    if s.out:
+        text.append(f"{s.out:,} answers are still out in batches.")
+    return text

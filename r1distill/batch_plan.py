@@ -1,0 +1,200 @@
+"""What goes into a batch: the slots that are owed, the body of each request, the files, and whether the budget covers them.
+
+In: a recipe and its run folder. Out: request files (batch_files.py), or nothing but their sizes for a dry run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from r1distill.batch_files import Limits, Part, RequestFiles, Style
+from r1distill.batch_ledger import Item, read_items, slots_out
+from r1distill.errors import UsageError
+from r1distill.exchange import request_body
+from r1distill.index import Index
+from r1distill.ledger import Ledger
+from r1distill.owed import Plan, Wanted, harvest_plan
+from r1distill.problems import ProblemSet
+from r1distill.recipe import Recipe
+from r1distill.recipe_sections import PriceSection, TeacherSection
+from r1distill.run import Run
+from r1distill.show import dollars
+from r1distill.spending import Row, read_book, spending_files
+from r1distill.teachers import money
+from r1distill.teachers.client import Endpoint, encoded
+from r1distill.teachers.endpoints import checked
+from r1distill.teachers.providers import by_host, provider
+from r1distill.teachers.request_rules import merged
+
+LIMITS = {"groq": Limits(size_bytes=100_000_000), "together": Limits(size_bytes=100_000_000)}
+"""Where files must be smaller than OpenAI's 50,000 lines and 200 MB (package groq 1.7.0; docs.together.ai, batch overview)."""
+
+
+def submit_kinds(recipe: Recipe) -> tuple[dict[str, str], list[str]]:
+    """(how each teacher takes batches, a warning for each that takes none). Raises UsageError when none does."""
+    kinds = {name: batch_kind(section) for name, section in recipe.teacher.items()}
+    able = {name: kind for name, kind in kinds.items() if kind in ("openai", "together")}
+    unable = [name for name in kinds if name not in able]
+    told = [
+        f"Teacher {name} ({recipe.teacher[name].provider}) takes no batches over HTTP as far as is known; "
+        "`batch export` writes files for it, `harvest` asks it one by one."
+        for name in unable
+    ]
+    if not able:
+        raise UsageError(" ".join(told) or "The recipe has no teacher: add a [teacher.NAME] table.")
+    return able, told
+
+
+def batch_kind(section: TeacherSection) -> str:
+    """How a teacher takes batches: openai, together, mistral, file or none. An unknown endpoint is taken at its word: what
+    calls itself OpenAI-compatible is asked as OpenAI is, and says itself if it knows no batches.
+    """
+    row = provider(section.provider)
+    if section.provider == "openai-compatible":
+        known = by_host(section.base_url or "")
+        return provider(known).batch if known not in (None, "openai-compatible") else "openai"
+    return row.batch if row.kind == "http" else "none"
+
+
+def base_url(section: TeacherSection) -> str:
+    """Where a teacher answers."""
+    return str(section.base_url or provider(section.provider).base_url or "").rstrip("/")
+
+
+def _limits(section: TeacherSection) -> Limits:
+    name = section.provider if section.provider in LIMITS else by_host(base_url(section)) or ""
+    return LIMITS.get(name, Limits())
+
+
+def owed_items(recipe: Recipe, run: Run) -> Plan:
+    """What the recipe still owes, without what waits in batches: the one place that knows how that is found out."""
+    plan = harvest_plan(recipe, ProblemSet(recipe))
+    with run.index() as index:
+        index.catch_up("traces", run.ledger_folder("traces"))
+        return plan.look(index, "traces", out=slots_out(run))
+
+
+def full_body(item: Wanted, section: TeacherSection) -> bytes:
+    """The JSON body of one request, byte for byte as a harvest would send it."""
+    row = provider(section.provider)
+    extra = merged(row.extra_body, section.extra_body)
+    endpoint = Endpoint(
+        base_url(section), "", str(section.model), extra_body=extra, ceiling_key=row.ceiling_key
+    )
+    return encoded(request_body(item), endpoint, stream=False)
+
+
+def plan_files(
+    recipe: Recipe,
+    run: Run,
+    folder: Path | None,
+    kinds: dict[str, str],
+    *,
+    style: Style = "openai",
+    limits: Limits | None = None,
+    limit: int | None = None,
+) -> list[Part]:
+    """The request files of all that the teachers of `kinds` owe (`limit` answers at most), in `folder` if there is one.
+
+    Raises RecipeError, InputError, StorageError; then no file is left.
+    """
+    plan = owed_items(recipe, run)
+    chosen = None if limit is None else plan.spread(limit)
+    made: list[RequestFiles] = []
+    try:
+        for name, kind in kinds.items():
+            section = recipe.teacher[name]
+            checked(name, section)
+            most = limits or (Limits() if kind == "export" else _limits(section))
+            files = RequestFiles(folder, name, style, most, _same if kind == "export" else _unique)
+            made.append(files)
+            for item in plan.items(name, chosen):
+                files.add(item, full_body(item, section), worst_case_usd([item], section.price))
+            files.finish()
+    except BaseException:
+        for files in made:
+            files.drop()
+        raise
+    return [part for files in made for part in files.parts]
+
+
+def _same() -> str:
+    """The same export has the same name, so that exporting twice leaves one file."""
+    return ""
+
+
+def _unique() -> str:
+    """A batch has a name that no other has, anywhere: by it we find it again."""
+    return os.urandom(16).hex()
+
+
+def worst_case_usd(items: Iterable[Wanted], price: PriceSection | None) -> float | None:
+    """What these cost if every answer is as long as its ceiling, in USD; None without a price or a ceiling."""
+    total = 0.0
+    for item in items:
+        most = money.worst_case_usd(item.messages, item.max_tokens, price)
+        if most is None:
+            return None
+        total += most
+    return total
+
+
+def spending_file(run: Run) -> Path:
+    """Where the money that is set aside for batches is accounted for (see spending.py)."""
+    return run.folder / "spending-batch.jsonl"
+
+
+def reserve(recipe: Recipe, run: Run, parts: list[Part]) -> None:
+    """Set aside on disk what each request of these files may cost; nothing without a budget. Raises UsageError when the
+    worst case is more than what is left, StorageError.
+    """
+    budget = recipe.harvest.budget_usd
+    if budget is None or not parts:
+        return
+    for part in parts:
+        if part.worst_usd is None:
+            raise UsageError(
+                f"harvest.budget_usd needs to know what a batch may cost at most: give teacher.{part.teacher}.price and a "
+                "ceiling (sampling.max_tokens)."
+            )
+    worst, left = sum(part.worst_usd or 0.0 for part in parts), budget - committed_usd(run)
+    if worst > left:
+        raise UsageError(
+            f"These batches may cost up to {dollars(worst)}, and of harvest.budget_usd = {dollars(budget)} only "
+            f"{dollars(max(0.0, left))} is left (what is out in batches counted in full); raise it, or use --limit N."
+        )
+    with Ledger(spending_file(run)) as spending:
+        for part in parts:
+            share = (part.worst_usd or 0.0) / part.lines
+            for item in read_items(run, part.name):
+                spending.append(Row(share, reserve=item.id))
+
+
+def release(run: Run, items: Iterable[Item], why: str, lost_usd: float | None = None) -> None:
+    """Close the reservations of requests that gave no trace: free, or lost at so many USD each."""
+    if not spending_file(run).exists():
+        return
+    reserved = read_book(spending_file(run)).open
+    with Ledger(spending_file(run)) as spending:
+        for item in items:
+            if item.id in reserved:
+                usd = reserved[item.id] if lost_usd is None else lost_usd
+                spending.append(Row(usd, lost=item.id, why=why) if usd else Row(0.0, free=item.id))
+
+
+def committed_usd(run: Run) -> float:
+    """What was spent, or is set aside for requests under way and batches that are out, in USD as far as it is known."""
+    books = [read_book(path) for path in spending_files(run.folder)]
+    with run.index() as index:
+        index.catch_up("traces", run.ledger_folder("traces"))
+        paid = sum(row["cost_usd"] or 0.0 for row in index.totals("traces"))
+        waiting = sum(_still_open(index, book.open) for book in books)
+    return paid + sum(book.lost_usd for book in books) + waiting
+
+
+def _still_open(index: Index, reserved: dict[str, float]) -> float:
+    """What is set aside for requests that have no trace yet."""
+    answered = index.has_traces("traces", reserved)
+    return sum(usd for trace_id, usd in reserved.items() if trace_id not in answered)

@@ -1,0 +1,402 @@
+"""Files and batches of an endpoint over HTTP: upload, create, ask, find again, download.
+
+In: paths, names, ids. Out: ids and a `BatchState`; every error is a Refusal by the same table as for answers, with the key
+scrubbed. The openai client's own files and batches calls are used, their answers read here, since providers differ:
+OpenAI, Azure, Groq, DashScope (https://platform.openai.com/docs/api-reference/batch); Together (package together 3.1.1):
+statuses in capitals, `progress` in percent, {"job": ...} around a new batch, bare lists, purpose "batch-api", and an
+upload that is redirected to a storage host. The key is sent to no host but the endpoint's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from r1distill.ledger import storage_errors
+from r1distill.teachers.client import CONNECT_TIMEOUT_S, OPENAI_HOST, Endpoint
+from r1distill.teachers.refusals import Action, Refusal, refusal
+from r1distill.teachers.replies import decode_json
+from r1distill.teachers.retry import Sleep, asked_wait_s, policy
+from r1distill.teachers.secrets import SHORTEST_SECRET, WINDOW, scrub
+
+Kind = Literal["openai", "together"]
+PURPOSES: dict[Kind, str] = {"openai": "batch", "together": "batch-api"}
+PATH: Any = "/v1/chat/completions"
+NAME_KEY = "r1distill"
+"""The key in a batch's metadata under which our own name for it stands."""
+ATTEMPTS = 6
+IDLE_TIMEOUT_S = 300.0
+"""Seconds without a byte before a request is given up; large files take long, but not that long without a byte."""
+CHUNK_BYTES = 1 << 18
+MOST_PAGES = 1000
+AGAIN = {"canceled": "cancelled"}
+T = TypeVar("T")
+
+
+class BatchState(NamedTuple):
+    """What an endpoint says of a batch."""
+
+    batch_id: str
+    status: str
+    """In OpenAI's words, lower case: validating, failed, in_progress, finalizing, completed, expired, cancelling, cancelled."""
+    done: int
+    failed: int
+    output_id: str | None
+    errors_id: str | None
+    message: str
+    """Why it failed, scrubbed; else ""."""
+    percent: float | None = None
+    """How far it is, where the endpoint says only that (Together)."""
+
+
+class BatchClient:
+    """Files and batches of one endpoint; use as an async context manager. All methods raise Refusal."""
+
+    def __init__(self, endpoint: Endpoint, kind: Kind = "openai", *, sleep: Sleep = asyncio.sleep) -> None:
+        self.endpoint, self.kind, self.sleep = endpoint, kind, sleep
+        self.answered = False
+        """True once anything at all came back."""
+
+    async def __aenter__(self) -> BatchClient:
+        import aiohttp
+        import httpx2
+        import openai
+
+        self._aiohttp, self._httpx, self._openai = aiohttp, httpx2, openai
+        key, bearer = self.endpoint.key, self.endpoint.key_header == "Authorization"
+        self._http = openai.DefaultAioHttpClient(
+            follow_redirects=False,
+            timeout=httpx2.Timeout(IDLE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            trust_env=not self.endpoint.local,
+            event_hooks={"request": [] if bearer else [self._other_header]},
+        )
+        self._client = openai.AsyncOpenAI(
+            base_url=self.endpoint.base_url,
+            api_key=key,
+            max_retries=0,
+            default_headers={"Authorization": f"Bearer {key}"},  # wins over OPENAI_CUSTOM_HEADERS
+            http_client=self._http,
+        )
+        if urlsplit(self.endpoint.base_url).hostname != OPENAI_HOST:
+            self._client.organization = self._client.project = None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.close()
+
+    async def _other_header(self, request: Any) -> None:
+        """Carry the key in the endpoint's own header instead, where it would be carried at all."""
+        if request.headers.pop("authorization", None) is not None:
+            request.headers[self.endpoint.key_header] = self.endpoint.key
+
+    async def upload(self, path: Path, name: str) -> str:
+        """Upload a request file under the name NAME.jsonl; the id of the file there. Uploading costs nothing."""
+        if self.kind == "together":
+            return await self._tried(lambda: self._upload_by_storage(path, f"{name}.jsonl"))
+        return await self._tried(lambda: self._upload(path, f"{name}.jsonl"))
+
+    async def _upload(self, path: Path, file_name: str) -> str:
+        with path.open("rb") as file:
+            purpose: Any = PURPOSES[self.kind]
+            said = await self._client.files.with_raw_response.create(file=(file_name, file), purpose=purpose)
+        return _id(_object(said.content))
+
+    async def _upload_by_storage(self, path: Path, file_name: str) -> str:
+        """Together: ask for a place, put the file there (without the key), say that it is there."""
+        body = {
+            "purpose": PURPOSES[self.kind], "file_name": file_name, "file_type": "jsonl",
+            "checksum": _sha256(path),
+        }  # fmt: skip
+        try:
+            said = await self._client.post(
+                "/files",
+                cast_to=self._httpx.Response,
+                body=body,
+                options={"headers": {"Content-Type": "multipart/form-data"}},
+            )
+            return _id(_object(said.content))
+        except self._openai.APIStatusError as error:
+            known = error.body.get("file_id") if isinstance(error.body, dict) else None
+            if error.status_code == 409 and isinstance(known, str):
+                return known  # the same bytes are there already
+            place, file_id = (
+                error.response.headers.get("location"),
+                error.response.headers.get("x-together-file-id"),
+            )
+            if error.status_code // 100 != 3 or not place or not file_id:
+                raise
+        size = {"Content-Length": str(path.stat().st_size)}
+        put = await self._http.put(self._storage(place), content=_chunks(path), headers=size)
+        if put.status_code >= 300:
+            raise refusal(put.status_code, f"the storage host refused the file: {put.text[:200]}")
+        await self._client.post(f"/files/{file_id}/preprocess", cast_to=self._httpx.Response)
+        return str(file_id)
+
+    def _storage(self, place: str) -> str:
+        """An address for a file on another host. Raises Refusal when it would go there unencrypted."""
+        here, there = urlsplit(self.endpoint.base_url), urlsplit(place)
+        if not there.hostname or (there.scheme != "https" and there.scheme != here.scheme):
+            raise Refusal(
+                Action.STOP, "redirect", f"It wants to move a file over {there.scheme}://{there.hostname}"
+            )
+        return place
+
+    async def find_file(self, name: str) -> str | None:
+        """The id of an uploaded NAME.jsonl, or None."""
+
+        async def look() -> str | None:
+            async for row in self._pages(self._client.files.with_raw_response.list):
+                if row.get("filename") == f"{name}.jsonl" and row.get("purpose") in (
+                    PURPOSES[self.kind],
+                    None,
+                ):
+                    return _id(row)
+            return None
+
+        return await self._tried(look)
+
+    async def create(self, name: str, file_id: str, window: str = "24h") -> BatchState:
+        """Create a batch over an uploaded file. Costs money, so after a doubtful end it is looked for before asking again.
+
+        A Refusal that may be asked again (action RETRY) leaves open whether the batch is there.
+        """
+        attempts = 0
+        wish: Any = window
+
+        async def attempt() -> BatchState:
+            nonlocal attempts
+            attempts += 1
+            found = await self._look_for(name, file_id) if attempts > 1 else None
+            if found is not None:
+                return found
+            said = await self._client.batches.with_raw_response.create(
+                input_file_id=file_id, endpoint=PATH, completion_window=wish, metadata={NAME_KEY: name}
+            )
+            return self._state(_object(said.content))
+
+        try:
+            return await self._tried(attempt)
+        except Refusal as refused:
+            if attempts > 1:
+                refused.action = Action.RETRY
+            raise
+
+    async def find(self, name: str, file_id: str) -> BatchState | None:
+        """The batch that was created under this name, or over this file; None when there is none."""
+        return await self._tried(lambda: self._look_for(name, file_id))
+
+    async def _look_for(self, name: str, file_id: str) -> BatchState | None:
+        async for row in self._pages(self._client.batches.with_raw_response.list):
+            notes = row.get("metadata")
+            if (isinstance(notes, dict) and notes.get(NAME_KEY) == name) or row.get(
+                "input_file_id"
+            ) == file_id:
+                return self._state(row)
+        return None
+
+    async def get(self, batch_id: str) -> BatchState:
+        """How a batch stands."""
+
+        async def ask() -> BatchState:
+            said = await self._client.batches.with_raw_response.retrieve(batch_id)
+            return self._state(_object(said.content))
+
+        return await self._tried(ask)
+
+    async def download(self, file_id: str, path: Path) -> None:
+        """Put a result file at `path`, whole or not at all; the key, should it be echoed, is cut out. Raises StorageError."""
+
+        async def fetch() -> None:
+            part = path.with_name(path.name + ".part")
+            with storage_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = part.open("wb")
+            with file:
+                async for line in self._lines(file_id):
+                    with storage_errors(path):
+                        file.write(self._hidden(line))
+                with storage_errors(path):
+                    file.flush()
+                    os.fsync(file.fileno())
+                    part.replace(path)
+
+        await self._tried(fetch)
+
+    async def _lines(self, file_id: str) -> AsyncIterator[bytes]:
+        """The bytes of a file, cut at newlines."""
+        rest = b""
+        async with self._opened(file_id) as chunks:
+            async for chunk in chunks:
+                self.answered = True
+                lines = (rest + chunk).splitlines(keepends=True)
+                rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+                for line in lines:
+                    yield line
+        yield rest
+
+    @asynccontextmanager
+    async def _opened(self, file_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The content of a file in chunks, from the endpoint or (without the key) from where it redirects to."""
+        try:
+            async with self._client.files.with_streaming_response.content(file_id) as said:
+                yield said.iter_bytes(CHUNK_BYTES)
+                return
+        except self._openai.APIStatusError as error:
+            place = error.response.headers.get("location")
+            if error.status_code // 100 != 3 or not place:
+                raise
+        async with self._http.stream("GET", self._storage(place)) as stored:
+            if stored.status_code >= 300:
+                raise refusal(stored.status_code, "the storage host does not give the file")
+            yield stored.aiter_bytes(CHUNK_BYTES)
+
+    def _hidden(self, line: bytes) -> bytes:
+        key = self.endpoint.key.encode()
+        if len(key) < max(SHORTEST_SECRET, WINDOW):
+            return line
+        for start in range(len(key) - WINDOW + 1):
+            line = line.replace(key[start : start + WINDOW], b"[key]")
+        return line
+
+    async def _pages(self, listing: Callable[..., Awaitable[Any]]) -> AsyncIterator[dict[str, Any]]:
+        """Every row of a listing, page after page."""
+        after: dict[str, Any] = {}
+        for _ in range(MOST_PAGES):
+            said = _decoded((await listing(limit=100, **after)).content)
+            rows = said if isinstance(said, list) else said.get("data") if isinstance(said, dict) else None
+            for row in rows or []:
+                if isinstance(row, dict):
+                    yield row
+            if not (rows and isinstance(said, dict) and said.get("has_more")):
+                return
+            after = {"after": _id(rows[-1])}
+
+    def _state(self, data: dict[str, Any]) -> BatchState:
+        state = read_state(data)
+        return state._replace(message=scrub(state.message, (self.endpoint.key,)))
+
+    async def _tried(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """The outcome of `attempt`, repeated by the policy for answers. Raises Refusal, scrubbed."""
+
+        async def once() -> T:
+            try:
+                result = await attempt()
+                self.answered = True
+                return result
+            except self._openai.APIStatusError as error:
+                self.answered = True
+                raise refusal(error.status_code, _said(error), asked_wait_s(error.response.headers)) from None
+            except (
+                self._openai.APIError,
+                self._httpx.HTTPError,
+                self._aiohttp.ClientError,
+                OSError,
+            ) as error:
+                raise self._network(error) from None
+
+        try:
+            result: T = await policy(ATTEMPTS, self.sleep, lambda: self.answered, lambda: False)(once)
+            return result
+        except Refusal as refused:
+            refused.message = scrub(refused.message, (self.endpoint.key,))
+            raise
+
+    def _network(self, error: BaseException) -> Refusal:
+        causes = [error]
+        while causes[-1].__cause__ is not None:
+            causes.append(causes[-1].__cause__)
+        what = "timeout" if any(isinstance(cause, TimeoutError) for cause in causes) else "network"
+        told = next((cause for cause in causes if isinstance(cause, self._aiohttp.ClientError)), causes[-1])
+        return Refusal(
+            Action.RETRY, what if self.answered else "unreachable", f"{type(told).__name__}: {told}"
+        )
+
+
+def read_state(data: dict[str, Any]) -> BatchState:
+    """The state of a batch from OpenAI's object, or from Together's. Raises Refusal for what is no batch."""
+    inner = data.get("job")
+    data = inner if isinstance(inner, dict) else data
+    status = str(data.get("status") or "validating").lower()
+    counts = data.get("request_counts")
+    counts = counts if isinstance(counts, dict) else {}
+    return BatchState(
+        _id(data), AGAIN.get(status, status), _count(counts.get("completed")), _count(counts.get("failed")),
+        _file(data.get("output_file_id")), _file(data.get("error_file_id")), _reason(data), _percent(data.get("progress")),
+    )  # fmt: skip
+
+
+def _percent(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 100 else None
+
+
+def _reason(data: dict[str, Any]) -> str:
+    """Why a batch failed: its first validation errors with their line, or its one error."""
+    errors = data.get("errors")
+    rows = errors.get("data") if isinstance(errors, dict) else errors
+    told = [
+        f"line {row['line']}: {row.get('message')}"
+        if row.get("line") is not None
+        else str(row.get("message"))
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict)
+    ]
+    more = f" (and {len(told) - 3} more)" if len(told) > 3 else ""
+    return "; ".join(told[:3]) + more if told else str(data.get("error") or "")
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return decode_json(body)
+    except ValueError:
+        raise Refusal(
+            Action.RETRY, "malformed", f"The reply is no JSON: {body[:80].decode('utf-8', 'replace')}"
+        ) from None
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    data = _decoded(body)
+    if not isinstance(data, dict) or (data.get("error") and not data.get("id") and "job" not in data):
+        raise refusal(500, data)
+    return data
+
+
+def _id(data: dict[str, Any]) -> str:
+    found = data.get("id")
+    if not isinstance(found, str) or not found:
+        raise Refusal(Action.RETRY, "malformed", "The reply names no id")
+    return found
+
+
+def _file(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40 else 0
+
+
+def _said(error: Any) -> Any:
+    place = urlsplit(error.response.headers.get("location", ""))
+    if error.status_code // 100 == 3 and place.hostname:
+        return f"it redirects to {place.scheme}://{place.hostname}{place.path}"
+    return error.body if error.body is not None else error.message
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
