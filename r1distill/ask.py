@@ -131,7 +131,8 @@ class Asker:
     async def _tick(self, progress: Progress) -> None:
         while True:
             self._update(progress)
-            for disk in (self.desk.ledger, self.desk.failures, self.spending, self.desk.store):
+            # Log-probabilities first: no trace shall outlive them.
+            for disk in (self.desk.store, self.desk.ledger, self.desk.failures, self.spending):
                 if disk is not None:
                     disk.sync()
             await asyncio.sleep(TICK_S)

@@ -29,13 +29,14 @@ from r1distill.batch_ledger import (
     request_file,
     slots_out,
 )
-from r1distill.batch_plan import base_url, plan_files, reserve, submit_kinds
+from r1distill.batch_plan import base_url, plan_files, release_strays, reserve, submit_kinds
 from r1distill.errors import UsageError
 from r1distill.ledger import storage_errors
 from r1distill.problems import ProblemSet
 from r1distill.recipe import Recipe
 from r1distill.run import Run
 from r1distill.show import Show, dollars
+from r1distill.teachers.endpoints import open_endpoint
 
 OURS = re.compile(r"(.+-[0-9a-f]{16})(\.items)?\.jsonl")
 """Names of request files, as RequestFiles gives them."""
@@ -86,8 +87,12 @@ def submit(
     how: dict[str, Any] = {"limits": limits, "limit": limit}
     if dry_run:
         return _summary(plan_files(recipe, run, None, kinds, **how), run, 0, dry_run=True, warnings=warnings)
+    for name in kinds:  # a key that is missing is told before anything is planned
+        with open_endpoint(name, recipe.teacher[name], recipe, run.folder / "logs" / f"teacher-{name}.log"):
+            pass
     with BatchLedger(run) as ledger:
         _tidy(run, ledger)
+        release_strays(run, ledger.batches.values())
         before = len(slots_out(run))
         waiting = [b for b in ledger.batches.values() if b.open and b.kind != "export" and b.batch_id is None]
         with no_harvest_beside(run):

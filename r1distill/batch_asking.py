@@ -112,7 +112,7 @@ def _stopped(
     free = [b for b in batches if b.teacher == batch.teacher and b.batch_id is None and b.open]
     for one in free:
         if one is batch or "creating" not in one.events:
-            release(run, read_items(run, one.name), "refused", 0.0)
+            release(run, {item.id: 0.0 for item in read_items(run, one.name)}, "refused")
             ledger.note(one.name, "refused", message=refused.message)
     if refused.error_class == "not_found":
         advice = "if it has no batch API, write files with `batch export`, or ask one by one with `harvest`"
@@ -142,7 +142,8 @@ class Clients:
         section = self.recipe.teacher.get(batch.teacher)
         if section is None:
             raise UsageError(
-                f"The batch {batch.name} belongs to the teacher {batch.teacher}, which the recipe has no more; put it back."
+                f"The batch {batch.name} belongs to the teacher {batch.teacher}, which the recipe has no more; "
+                f"put it back, or give the batch up with `batch collect --forget {batch.name}`."
             )
         if batch.teacher not in self._open:
             log = self.run.folder / "logs" / f"teacher-{batch.teacher}.log"

@@ -18,6 +18,7 @@ from r1distill.batch_intake import CollectSummary, Find, Intake, Requests, Total
 from r1distill.batch_ledger import (
     Batch,
     BatchLedger,
+    Item,
     ledger_file,
     read_batches,
     read_items,
@@ -99,21 +100,19 @@ def _fetched(run: Run, batch: Batch) -> bool:
 
 def _take_batch(recipe: Recipe, run: Run, ledger: BatchLedger, batch: Batch, totals: Totals) -> None:
     """Take in one batch whose files are here, then close it."""
-    items = {item.id: item for item in read_items(run, batch.name)}
+    requests = Requests(run, batch)
     with ExitStack() as stack:
-        intake = open_intake(recipe, run, stack, items, batch.failures_from)
+        intake = open_intake(recipe, run, stack, requests.items, batch.failures_from)
         if batch.failures_from is None:
             assert intake.failures is not None
             ledger.note(batch.name, "collecting", failures_from=intake.failures.path.stat().st_size)
-        find = Requests(run, batch, items).find
         for _, path in _results(run, batch):
-            intake.take(path, find)
+            intake.take(path, requests.find)
         intake.finish()
         intake.store()
-    missing = [item for item in items.values() if item.id not in intake.seen and item.id not in intake.have]
+    missing = requests.items.keys() - intake.seen - intake.have
     intake.counts["never_asked"] += len(missing)
-    unanswered = [items[trace_id] for trace_id in intake.unanswered if trace_id in items]
-    release(run, [*missing, *unanswered], "batch", 0.0)
+    release(run, {**dict.fromkeys(missing, 0.0), **intake.unanswered}, "batch")
     totals.add(intake, batch, len(missing))
     counts = {name: count for name, count in intake.counts.items() if count}
     ledger.note(batch.name, "collected", counts=counts)
@@ -123,8 +122,16 @@ def _forget(run: Run, ledger: BatchLedger, name: str) -> None:
     batch = ledger.batches.get(name)
     if batch is None or not batch.open:
         raise UsageError(f"No batch {name} is out in this run; `batch status` lists them.")
-    release(run, read_items(run, name), "forgotten")
+    release(run, {item.id: None for item in _known_items(run, name)}, "forgotten")
     ledger.note(name, "forgotten")
+
+
+def _known_items(run: Run, name: str) -> list[Item]:
+    """What a batch to be given up asked; nothing when its file is gone, which may be why it is given up."""
+    try:
+        return list(read_items(run, name))
+    except InputError:
+        return []
 
 
 def import_results(
@@ -161,13 +168,13 @@ def _finder(recipe: Recipe, run: Run, batches: Iterable[Batch], ids: set[str]) -
     sources: list[Requests] = []
     for batch in batches:
         try:
-            items = {item.id: item for item in read_items(run, batch.name)}
-            if not ids.isdisjoint(items):
-                sources.append(Requests(run, batch, items))
+            requests = Requests(run, batch)
         except InputError:
             continue  # its files were removed; the recipe may still know its answers
+        if not ids.isdisjoint(requests.items):
+            sources.append(requests)
     wanted: dict[str, Wanted] = {}
-    rest = {custom_id for custom_id in ids if not any(source.find(custom_id) for source in sources)}
+    rest = ids.difference(*(source.items for source in sources))
     for item in harvest_wanted(recipe, ProblemSet(recipe)) if rest else ():
         if trace_id(item) in rest:
             wanted.setdefault(trace_id(item), item)

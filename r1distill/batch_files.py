@@ -137,6 +137,9 @@ class RequestFiles:
             # The items last: a request file without them is never taken for a whole batch.
             requests.replace(self.folder / f"{name}.jsonl")
             items.replace(self.folder / f"{name}.items.jsonl")
+            folder = os.open(self.folder, os.O_RDONLY)  # the names too must be there after a power loss
+            os.fsync(folder)
+            os.close(folder)
 
     def drop(self) -> None:
         """Remove all files that were written here, also the unfinished one."""

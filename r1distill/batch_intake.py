@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 
 from r1distill.batch_files import NEVER_ASKED, Result, read_results
-from r1distill.batch_ledger import Batch, Item, request_file
+from r1distill.batch_ledger import Batch, read_items, request_file
 from r1distill.errors import InputError
 from r1distill.exchange import failure_of, trace_of
 from r1distill.ledger import Ledger, read_lines
 from r1distill.owed import Wanted
 from r1distill.recipe import Recipe
+from r1distill.recipe_sections import PriceSection
 from r1distill.records import Message, trace_id_of
 from r1distill.run import Run
 from r1distill.teachers.money import cost_usd
@@ -86,8 +87,8 @@ class Intake:
         self.odd: list[str] = []
         self.cost_usd = 0.0
         self.cost_unknown = False
-        self.unanswered: dict[str, str] = {}
-        """Trace ids that came back without an answer, and why: their money is not spent."""
+        self.unanswered: dict[str, float] = {}
+        """What those that came back without an answer cost, in USD by trace id."""
         self._deferred: list[tuple[Wanted, Refusal]] = []
 
     def take(self, path: Path, find: Find) -> None:
@@ -118,12 +119,7 @@ class Intake:
             self.odd.append(f"{result.place}: {told}")
 
     def _trace(self, item: Wanted, reply: Reply) -> None:
-        section = self.recipe.teacher.get(item.teacher)
-        cost = (
-            reply.cost_usd
-            if reply.cost_usd is not None
-            else cost_usd(reply.usage, section.price if section else None)
-        )
+        cost = reply.cost_usd if reply.cost_usd is not None else cost_usd(reply.usage, self._price(item))
         trace = msgspec.structs.replace(trace_of(item, reply, cost, 1, 0.0), latency_s=None)
         if self.traces is not None:
             self.traces.append(trace)
@@ -135,10 +131,14 @@ class Intake:
         self.cost_usd += cost or 0.0
         self.cost_unknown |= cost is None
 
+    def _price(self, item: Wanted) -> PriceSection | None:
+        section = self.recipe.teacher.get(item.teacher)
+        return section.price if section is not None else None
+
     def _failed(self, item: Wanted, refused: Refusal) -> None:
         if refused.error_class in NEVER_ASKED:
             self.counts["never_asked"] += 1
-            self.unanswered[trace_id(item)] = refused.error_class
+            self.unanswered[trace_id(item)] = 0.0
         elif refused.action is Action.STOP:
             self._deferred.append(
                 (item, refused)
@@ -162,7 +162,8 @@ class Intake:
         self.failed.add(item.slot)
         self.counts["failed_final" if refused.action is Action.FINAL else "failed_open"] += 1
         self.counts[f"class {refused.error_class}"] += 1
-        self.unanswered[trace_id(item)] = refused.error_class
+        cost = cost_usd(refused.usage, self._price(item)) if refused.usage is not None else None
+        self.unanswered[trace_id(item)] = cost or 0.0
 
     def store(self) -> None:
         """Put what was written on disk for good (fsync). Raises StorageError."""
@@ -214,26 +215,29 @@ def _recorded(path: Path, start: int | None) -> set[str]:
 class Requests:
     """What the lines of a batch asked, by custom_id; messages are read from its request file when they are needed."""
 
-    def __init__(self, run: Run, batch: Batch, items: dict[str, Item]) -> None:
-        path = request_file(run, batch.name)
-        if not path.exists():
+    def __init__(self, run: Run, batch: Batch) -> None:
+        """Read what its lines are for. Raises InputError when a file of the batch is gone."""
+        self._path, self._teacher = request_file(run, batch.name), batch.teacher
+        items = read_items(run, batch.name)
+        if not self._path.exists():
             raise InputError(
-                f"{path} is gone: it says what the batch {batch.name} asked. Put it back, then collect again."
+                f"{self._path} is gone: it says what the batch {batch.name} asked. Put it back, then collect again."
             )
-        self._path, self._batch, self._items = path, batch, items
-        places = ((offset, len(line)) for offset, line in read_lines(path))
-        self._places = dict(zip(items, places, strict=False))
+        lines = read_lines(self._path)
+        self.items = {
+            item.id: (item, offset, len(line)) for item, (offset, line) in zip(items, lines, strict=False)
+        }
 
     def find(self, custom_id: str) -> Wanted | None:
         """The wanted answer of a line, or None."""
-        item, place = self._items.get(custom_id), self._places.get(custom_id)
-        if item is None or place is None:
+        if custom_id not in self.items:
             return None
+        item, offset, length = self.items[custom_id]
         with self._path.open("rb") as file:
-            file.seek(place[0])
-            messages = msgspec.json.decode(file.read(place[1]), type=_Line).body.messages
+            file.seek(offset)
+            messages = msgspec.json.decode(file.read(length), type=_Line).body.messages
         return Wanted(
-            item.slot, item.prompt_id, item.sample, self._batch.teacher, item.model, messages, item.sampling
+            item.slot, item.prompt_id, item.sample, self._teacher, item.model, messages, item.sampling
         )
 
 

@@ -6,11 +6,11 @@ In: a recipe and its run folder. Out: request files (batch_files.py), or nothing
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from r1distill.batch_files import Limits, Part, RequestFiles, Style
-from r1distill.batch_ledger import Item, read_items, slots_out
+from r1distill.batch_ledger import Batch, read_items, slots_out
 from r1distill.errors import UsageError
 from r1distill.exchange import request_body
 from r1distill.index import Index
@@ -172,16 +172,23 @@ def reserve(recipe: Recipe, run: Run, parts: list[Part]) -> None:
                 spending.append(Row(share, reserve=item.id))
 
 
-def release(run: Run, items: Iterable[Item], why: str, lost_usd: float | None = None) -> None:
-    """Close the reservations of requests that gave no trace: free, or lost at so many USD each."""
+def release(run: Run, ended: Mapping[str, float | None], why: str) -> None:
+    """Close the reservations of requests that gave no trace: trace id -> what it cost in USD (None: maybe all of it)."""
     if not spending_file(run).exists():
         return
     reserved = read_book(spending_file(run)).open
     with Ledger(spending_file(run)) as spending:
-        for item in items:
-            if item.id in reserved:
-                usd = reserved[item.id] if lost_usd is None else lost_usd
-                spending.append(Row(usd, lost=item.id, why=why) if usd else Row(0.0, free=item.id))
+        for trace_id, cost_usd in ended.items():
+            usd = reserved.get(trace_id, 0.0) if cost_usd is None else cost_usd
+            if trace_id in reserved:
+                spending.append(Row(usd, lost=trace_id, why=why) if usd else Row(0.0, free=trace_id))
+
+
+def release_strays(run: Run, batches: Iterable[Batch]) -> None:
+    """Close reservations that belong to no batch that is out: a kill came between setting aside and planning."""
+    if spending_file(run).exists():
+        waiting = {item.id for batch in batches if batch.open for item in read_items(run, batch.name)}
+        release(run, dict.fromkeys(read_book(spending_file(run)).open.keys() - waiting, 0.0), "never asked")
 
 
 def committed_usd(run: Run) -> float:

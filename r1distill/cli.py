@@ -204,6 +204,24 @@ def harvest(
     return options.finish(summary)
 
 
+@cli.command("import")
+@click.argument("places", type=TARGET, nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--to", type=TARGET, required=True, metavar="RUN", help="The run folder, or its recipe, that takes them."
+)
+@common()
+def import_(places: tuple[Path, ...], to: Path, options: Options) -> int:
+    """Take over the traces of other runs.
+
+    What was paid for there is not asked for again here. Parts of one sharded harvest need no import: copy their files
+    into one run folder.
+    """
+    from r1distill.importing import import_runs
+
+    _, folder = options.open(to)
+    return options.finish(import_runs(list(places), folder, dry_run=options.dry_run, show=options.show))
+
+
 @cli.command()
 @click.argument("targets", type=TARGET, nargs=-1, required=True, metavar="RECIPE|RUN|FILE...")
 @click.option("--to", type=TARGET, metavar="DIR", help="With trace FILEs: where the result goes.")

@@ -36,8 +36,9 @@ def request_body(item: Wanted, more: Mapping[str, Any] = NOTHING) -> dict[str, A
         **item.sampling,
         **more,
     }
-    if isinstance(body.get("seed"), int):
-        body["seed"] += item.sample
+    for seed in ("seed", "random_seed"):  # Mistral's word
+        if isinstance(body.get(seed), int):
+            body[seed] += item.sample
     return body
 
 

@@ -142,12 +142,12 @@ class Lane:
 
     async def _worker(self, queue: Iterator[Wanted]) -> None:
         for item in queue:
-            self.desk.tally.asked += 1
-            following: Wanted | None = item
-            while following is not None and not self.stopped.is_set():
-                following = await self._one(following)
             if self.stopped.is_set():
                 return
+            self.desk.tally.asked += 1
+            following: Wanted | None = item
+            while following is not None:
+                following = await self._one(following)
 
     async def _one(self, item: Wanted) -> Wanted | None:
         """Ask for one answer until it is there or given up; returns the same with a higher ceiling if it was cut."""
@@ -170,7 +170,7 @@ class Lane:
 
     def _once_more(self, item: Wanted, trace: Trace) -> Wanted | None:
         higher = escalated(item.max_tokens, self.desk.escalate)
-        if trace.finish != "length" or item.escalated or higher is None:
+        if trace.finish != "length" or item.escalated or higher is None or self.stopped.is_set():
             return None
         self.desk.tally.escalated += 1
         return item.with_ceiling(higher)

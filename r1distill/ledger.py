@@ -73,7 +73,11 @@ class Ledger:
 
     def append(self, record: msgspec.Struct | dict[str, Any]) -> tuple[int, int]:
         """Write one row; returns (offset, length) in bytes. Raises StorageError and leaves no half row."""
-        line = msgspec.json.encode(record) + b"\n"
+        return self.append_line(msgspec.json.encode(record))
+
+    def append_line(self, row: bytes) -> tuple[int, int]:
+        """Write one row that is JSON already, without its newline; as `append`."""
+        line = row + b"\n"
         offset = self._end
         with storage_errors(self.path):
             try:

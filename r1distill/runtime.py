@@ -92,7 +92,7 @@ def _learner(recipe: Recipe, sampling: dict[str, Any], name: str, trained: Path 
         raise RecipeError("The recipe has no [student] table, so there is no base or student to score.")
     template = student_template(recipe)
     if section.base_url is not None:
-        return _own_server(section, name, template, sampling, trained)
+        return _own_server(recipe, section, name, template, sampling, trained)
     base = _base_path(section, recipe)
     adapter = trained / "adapter" if trained else None
     words = template.name + (f", adapter {trained.name}" if trained else "")
@@ -152,7 +152,12 @@ def _gguf_start(recipe: Recipe, base: Path, adapter: Path | None) -> Open:
 
 
 def _own_server(
-    section: StudentSection, name: str, template: Template, sampling: dict[str, Any], trained: Path | None
+    recipe: Recipe,
+    section: StudentSection,
+    name: str,
+    template: Template,
+    sampling: dict[str, Any],
+    trained: Path | None,
 ) -> Contestant:
     """A model of the user's server. Its name there may outlive a training, so the student's key adds which one it was."""
     model = section.base_model if name == "base" else section.student_model
@@ -164,7 +169,7 @@ def _own_server(
     base_url = clean_url(str(section.base_url), "student")
 
     def start(log: Path) -> AbstractContextManager[Endpoint]:
-        return nullcontext(Endpoint(base_url, api_key(section.api_key_env, "student"), model))
+        return nullcontext(Endpoint(base_url, api_key(section.api_key_env, "student", recipe), model))
 
     return Contestant(Party(name, key, template, sampling), start, {"what": f"{model} with {template.name}"})
 

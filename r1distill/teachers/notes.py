@@ -28,7 +28,8 @@ def notes(name: str, teacher: TeacherSection, harvest: HarvestSection) -> list[s
     sent = {**sent_fields(row, teacher), **logprobs_body(row, harvest.top_logprobs)}
     found = [f"{where}: {text}" for text in ignored_fields(row, teacher.provider, model, sent)]
     found += [f"{where}: {text}" for text in _wire(row, teacher, harvest)]
-    found += [text for text in (_seed(where, sent, harvest), plain_http(name, teacher)) if text]
+    warning = plain_http(name, teacher)
+    found += [warning] if warning else []
     if row.kind == "http":
         base_url = str(teacher.base_url or row.base_url)
         found += [text for text in (_known_host(where, teacher, base_url), terms(base_url, model)) if text]
@@ -49,12 +50,6 @@ def _wire(row: Provider, teacher: TeacherSection, harvest: HarvestSection) -> li
     if harvest.top_logprobs and row.logprobs == "unknown":
         said.append(f"nobody has checked whether {teacher.provider} gives log-probabilities.")
     return said
-
-
-def _seed(where: str, sent: dict[str, object], harvest: HarvestSection) -> str | None:
-    if "random_seed" not in sent or harvest.samples == 1:
-        return None
-    return f"{where}: random_seed is the same for all {harvest.samples} samples of a problem, so they may be equal; leave it out."
 
 
 def _known_host(where: str, teacher: TeacherSection, base_url: str) -> str | None:

@@ -27,8 +27,8 @@ CUT, CUT_EVERY_S = 0.7, 1.0
 RATE_CUT, GOODPUT_SHARE, GOODPUT_AFTER_S = 0.5, 0.95, 2.0
 """The rate after a 429 without a stated limit: half of it, or the rate at which answers came since the last one, if that was
 watched for so long."""
-RATE_GROWS = 0.01
-"""The rate found in this way grows by so much a second."""
+RATE_GROWS = 1.02
+"""The rate found in this way grows by this factor every second."""
 PAUSE_S = 0.5
 """The gate stays shut so long after a 429 that names no time."""
 LONGEST_HOLD_S = 600.0
@@ -126,21 +126,22 @@ class Pace:
     def overloaded(self, rate: bool, wait_s: float | None = None) -> None:
         """The teacher refused for being asked too much; `rate`: it counts requests a minute (429), else it is busy."""
         now = self._clock()
+        current = self._current_rate(now)
         self.hold(wait_s if wait_s is not None else PAUSE_S if rate else 0.0)
         if now - self._cut_at < CUT_EVERY_S:
             return
         self.limit = max(1.0, CUT * min(self.limit, float(self.in_flight)))
         if rate and not self._fixed[0] and (self._rate is None or self._found):
-            self._find_rate(now)
+            self._find_rate(now, current)
         self._cut_at = self._watched_from = now
         self._answers = 0
 
-    def _find_rate(self, now: float) -> None:
+    def _find_rate(self, now: float, current: float | None) -> None:
         watched_s = now - self._watched_from
         if self._rate is not None and GOODPUT_AFTER_S <= watched_s < 1e6:
             self._rate = max(1 / 60, GOODPUT_SHARE * self._answers / watched_s)
         else:
-            self._rate = max(1 / 60, RATE_CUT * (self._current_rate(now) or 100.0))
+            self._rate = max(1 / 60, RATE_CUT * (current or 100.0))
         self._found = True
 
     def _current_rate(self, now: float) -> float | None:
@@ -150,7 +151,7 @@ class Pace:
             return ramp
         rate = self._rate
         if self._found:
-            rate *= 1 + RATE_GROWS * max(0.0, now - self._cut_at)
+            rate *= RATE_GROWS ** min(300.0, max(0.0, now - self._cut_at))
         return rate if ramp is None else min(rate, ramp)
 
     def _ramp_rate(self, now: float) -> float | None:

@@ -174,6 +174,8 @@ RULES = (
     Rule("server", RETRY, range(500, 1000)),
     Rule("refused_request", STOP, ANY),
 )  # fmt: skip
+GAVE_UP_WAITING = (408, 504, 524)
+"""A proxy gave up waiting: the teacher may have answered, and be paid for it."""
 STATUS_OF_NAME = {
     "rate_limit_exceeded": 429, "insufficient_quota": 429, "billing_hard_limit_reached": 429, "invalid_api_key": 401,
     "authentication": 401, "permission_denied": 403, "payment_required": 402, "in_flight_budget_exhausted": 402,
@@ -202,7 +204,7 @@ def refusal(status: int, body: Any, wait_s: float | None = None, should_retry: b
         wait_s = wait_in_text_s(said.message)
     return Refusal(
         action, rule.error_class, said.message, status, wait_s,
-        maybe_billed=rule.error_class == "timeout", advice=rule.advice, once=should_retry is False,
+        maybe_billed=status in GAVE_UP_WAITING, advice=rule.advice, once=should_retry is False,
     )  # fmt: skip
 
 

@@ -129,7 +129,7 @@ def reply_of(data: Any, *, reasoning_apart: bool = False) -> Reply:
         return _usable(choices if isinstance(choices, list) else [], data, usage)
     except Refusal as refused:  # the status was 200: without an error, the teacher worked for it
         refused.usage = usage if usage.completion_tokens is not None else None
-        refused.maybe_billed = refused.usage is None and bool(choices)
+        refused.maybe_billed = refused.usage is None and (bool(choices) or not data.get("error"))
         raise
 
 

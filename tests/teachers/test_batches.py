@@ -103,15 +103,18 @@ def test_what_the_sdk_knows_of_openai_goes_nowhere_else(
 
 @pytest.mark.parametrize("together", [False, True])
 def test_files_and_batches_are_found_again_page_after_page(requests: Path, together: bool) -> None:
+    async def work(client: BatchClient) -> list[Any]:
+        ids = [await client.upload(requests, f"n{i}") for i in range(8)]
+        for i, file_id in enumerate(ids):
+            await client.create(f"n{i}", file_id)
+        assert ids == [f"file-{i}" for i in range(8)]
+        found = await client.find("n1", ids[1])
+        assert found is not None
+        nobody = [await client.find_file("n9"), await client.find("n1", "file-unknown")]
+        return [await client.find_file("n0"), found.batch_id, *nobody]
+
     with FakeBatches(together=together, forgets_metadata=True, page=3) as server:
-        names = [f"n{i}" for i in range(8)]
-        ids = [do(server, lambda c, n=name: c.upload(requests, n)) for name in names]
-        for name, file_id in zip(names, ids, strict=True):
-            do(server, lambda c, n=name, f=file_id: c.create(n, f))
-        assert do(server, lambda c: c.find_file("n0")) == ids[0]
-        assert do(server, lambda c: c.find_file("n9")) is None
-        assert do(server, lambda c: c.find("n1", ids[1])).batch_id == "batch_1"
-        assert do(server, lambda c: c.find("n1", "file-unknown")) is None
+        assert do(server, work) == ["file-0", "batch_1", None, None]
 
 
 def test_a_batch_is_found_by_its_name_alone(requests: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from fake_teacher import (
     FakeTeacher,
     Script,
     answer,
+    completion,
     cut_body,
     error,
     event,
@@ -24,7 +28,8 @@ from fake_teacher import (
     streamed,
 )
 
-from r1distill.teachers.client import ChatClient, Endpoint
+from r1distill.errors import StopRunError
+from r1distill.teachers.client import ChatClient, Endpoint, encoded
 from r1distill.teachers.refusals import Action, Refusal
 from r1distill.teachers.replies import Reply
 
@@ -93,12 +98,177 @@ def test_the_environment_of_openai_is_not_sent_to_others(monkeypatch: pytest.Mon
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
-    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer sk-other")
+    monkeypatch.setenv(
+        "OPENAI_CUSTOM_HEADERS", "authorization: Bearer sk-other\nX-Mine: secret\nHost: elsewhere"
+    )
     with FakeTeacher(answer("42")) as teacher:
         ask(teacher.base_url)
     headers = teacher.requests[0].headers
     assert headers["authorization"] == f"Bearer {KEY}"
-    assert not {"openai-organization", "openai-project"} & set(headers)
+    assert headers["host"] == teacher.base_url.split("/")[2]
+    assert headers["content-type"] == "application/json"
+    assert not {"openai-organization", "openai-project", "x-mine", "idempotency-key", "cookie"} & set(headers)
+
+
+def test_each_request_has_its_own_body_and_the_same_headers() -> None:
+    with FakeTeacher(answer("42")) as teacher:
+
+        async def run() -> None:
+            where = Endpoint(teacher.base_url, KEY, "m")
+            async with ChatClient(where, idle_timeout_s=5, total_timeout_s=5, stream=False) as client:
+                await asyncio.gather(*(client.ask({**BODY, "seed": seed}) for seed in range(20)))
+                await client.ask({**BODY, "seed": 20})
+
+        asyncio.run(run())
+    assert sorted(request.body["seed"] for request in teacher.requests) == list(range(21))
+    lengths = {int(request.headers.pop("content-length")) for request in teacher.requests}
+    assert len(lengths) == 2
+    assert all(request.headers == teacher.requests[0].headers for request in teacher.requests)
+
+
+def test_the_key_may_travel_in_a_header_of_its_own() -> None:
+    with FakeTeacher(answer("42")) as teacher:
+        ask(teacher.base_url, key_header="api-key")
+    assert teacher.requests[0].headers["api-key"] == KEY
+    assert "authorization" not in teacher.requests[0].headers
+
+
+@pytest.mark.parametrize("said", ["max_tokens", "max_completion_tokens"])
+def test_the_ceiling_is_called_what_the_endpoint_calls_it(said: str) -> None:
+    sent = encoded({**BODY, said: 7}, Endpoint("", KEY, "m", ceiling_key="max_completion_tokens"), False)
+    assert json.loads(sent) == {**BODY, "model": "m", "max_completion_tokens": 7}
+    assert json.loads(encoded({**BODY, said: 7}, Endpoint("", KEY, "m"), False))[said] == 7
+
+
+def test_what_json_can_hardly_hold_is_sent_all_the_same() -> None:
+    odd = {"messages": [{"role": "user", "content": "half \ud800 pair"}], "seed": 1 << 70}
+    assert json.loads(encoded(odd, Endpoint("", KEY, "m"), False)) == {**odd, "model": "m"}
+
+
+def test_reasoning_counted_apart() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "reasoning_tokens": 30}
+    for stream in (False, True):
+        reply = ask_fake(answer("42", usage=usage), stream=stream, reasoning_apart=True)
+        assert reply.usage.completion_tokens == 32
+
+
+def test_an_endpoint_that_must_stream_is_asked_for_a_stream() -> None:
+    with FakeTeacher(stream_answer("42")) as teacher:
+        assert ask(teacher.base_url, must_stream=True).split.answer == "42"
+    assert teacher.requests[0].body["stream"] is True
+
+
+@pytest.mark.parametrize(
+    ("act", "stream"),
+    [
+        (raw(json.dumps(completion("42")).encode(), X_Left="7"), False),
+        (raw(json.dumps(completion("42")).encode(), X_Left="7"), True),
+        (error(429, X_Left="7"), False),
+        (error(429, X_Left="7"), True),
+        (error(500, X_Left="7"), False),
+    ],
+)
+def test_headers_are_heard_with_every_answer(act: Act, stream: bool) -> None:
+    heard: list[str | None] = []
+
+    async def run(base_url: str) -> None:
+        where, times = Endpoint(base_url, KEY, "m"), {"idle_timeout_s": 5.0, "total_timeout_s": 5.0}
+        async with ChatClient(
+            where, **times, stream=stream, on_headers=lambda h: heard.append(h.get("x-left"))
+        ) as client:
+            with suppress(Refusal):
+                await client.ask(BODY)
+
+    with FakeTeacher(act) as teacher:
+        asyncio.run(run(teacher.base_url))
+    assert heard == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("act", "stream", "maybe_billed"),
+    [
+        (cut_body(), False, True), (reset(), False, True), (error(500), False, False), (error(429), True, False),
+        (hang(), False, True), (Act((STREAM_HEAD, piece(content="4"))), True, True), (Act((STREAM_HEAD,)), True, True),
+        (streamed(piece(content="4"), event({"error": {"code": 502}})), True, True),
+        (streamed(event({"error": {"code": 502}})), True, False),
+    ],
+)  # fmt: skip
+def test_what_may_have_been_billed(act: Act, stream: bool, maybe_billed: bool) -> None:
+    assert ask_fake(act, stream=stream, total_s=0.5).maybe_billed is maybe_billed
+
+
+def test_a_request_that_was_never_sent_is_not_billed() -> None:
+    assert ask("http://127.0.0.1:9/v1").maybe_billed is False
+
+
+def test_tokens_of_a_thrown_away_answer_are_told() -> None:
+    assert ask_fake(answer("")).usage.completion_tokens == 20
+
+
+def test_a_compressed_answer_is_read() -> None:
+    body = gzip.compress(json.dumps(completion("42")).encode())
+    assert ask_fake(raw(body, Content_Encoding="gzip")).split.answer == "42"
+    body = gzip.compress(json.dumps({"error": {"message": "because"}}).encode())
+    assert ask_fake(raw(body, 400, Content_Encoding="gzip")).message == "because"
+
+
+def test_keep_alives_are_no_silence() -> None:
+    lines = b"\n\n\n" + json.dumps(completion("42")).encode()
+    assert ask_fake(raw(lines)).split.answer == "42"
+    pings = [b": ping\n\n"] * 300
+    assert (
+        ask_fake(streamed(*pings, piece(content="42", finish="stop"), DONE), stream=True).split.answer == "42"
+    )
+
+
+def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeTeacher(answer("42")) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, proxy.base_url.removesuffix("/v1"))
+        assert ask("http://teacher.invalid/v1").split.answer == "42"
+        assert proxy.requests[0].path == "http://teacher.invalid/v1/chat/completions"
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.setenv(name, "teacher.invalid")
+        assert ask("http://teacher.invalid/v1").error_class == "unreachable"
+    assert proxy.count == 1
+
+
+def test_a_proxy_that_can_not_be_used_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "socks5://127.0.0.1:9")
+    with pytest.raises(StopRunError, match="socks5"):
+        ask("http://teacher.invalid/v1")
+
+
+def test_a_stream_that_is_done_gives_its_connection_back() -> None:
+    connections = 0
+    body = piece(content="42", finish="stop") + DONE
+    answer_ = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer_ += b"%x\r\n%s\r\n" % (len(body), body)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+                writer.write(answer_)
+                await writer.drain()
+                await asyncio.sleep(0.01)  # the end comes in a packet of its own
+                writer.write(b"0\r\n\r\n")
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        where = Endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", KEY, "m")
+        async with ChatClient(where, idle_timeout_s=5, total_timeout_s=5, stream=True) as client:
+            for _ in range(3):
+                assert (await client.ask(BODY)).split.answer == "42"
+        server.close()
+
+    asyncio.run(run())
+    assert connections == 1
 
 
 def test_our_own_server_is_not_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

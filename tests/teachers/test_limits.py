@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from r1distill.teachers.limits import (
     LONGEST_BELIEVED_S,
@@ -65,6 +66,7 @@ NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 def test_asked_waits(headers: dict[str, str], seconds: float | None) -> None:
     found = asked_wait_s(httpx2.Headers(headers), NOW)
     assert found == (None if seconds is None else pytest.approx(seconds))
+    assert asked_wait_s(CIMultiDict({name.title(): text for name, text in headers.items()}), NOW) == found
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ DAILY = {
     ],
     ids=["none", "others", "openai", "groq", "azure", "fireworks", "openrouter", "anthropic", "daily", "words", "nan", "zero"],
 )  # fmt: skip
-@pytest.mark.parametrize("kind", [dict, httpx2.Headers])
+@pytest.mark.parametrize("kind", [dict, httpx2.Headers, CIMultiDict])
 def test_limits(headers: dict[str, str], limits: Limits, kind: Any) -> None:
     found = limits_of(kind(headers), NOW)
     assert [v is None for v in found] == [v is None for v in limits]

@@ -1,87 +1,22 @@
-"""The error table, row by row, and what counts as a usable answer."""
+"""What counts as a usable answer, and what is read of it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from fake_teacher import completion
+from hypothesis import given
+from hypothesis import strategies as st
 
-from r1distill.teachers.refusals import RULES, Action, Refusal, refusal
+from r1distill.records import Usage
+from r1distill.teachers.refusals import Action, Refusal
 from r1distill.teachers.replies import Reply, decode_json, parse_reply, reply_of, usage_of
 
 STOP, RETRY, FINAL = Action.STOP, Action.RETRY, Action.FINAL
-
-
-def body(message: str = "no", **fields: Any) -> dict[str, Any]:
-    return {"error": {"message": message, **fields}}
-
-
-TABLE: list[tuple[int, Any, Action, str]] = [
-    # status, body, what to do, class
-    (400, body(code="context_length_exceeded"), FINAL, "context_length"),
-    (400, body("This model's maximum context length is 4096 tokens"), FINAL, "context_length"),
-    (400, body("the request exceeds the available context size. try increasing"), FINAL, "context_length"),
-    (400, body("The input is longer than the model's context length"), FINAL, "context_length"),
-    (413, body("input tokens exceed the configured limit"), FINAL, "context_length"),
-    (400, body(code="unsupported_parameter", param="logprobs"), STOP, "refused_parameter"),
-    (400, body("Unsupported value: 'temperature'", code="unsupported_value"), STOP, "refused_parameter"),
-    (400, body("something else"), STOP, "refused_request"),
-    (400, {"error": {"code": "content_filter", "status": 400, "innererror": {}}}, FINAL, "content_filter"),
-    (403, body("flagged by moderation"), FINAL, "content_filter"),
-    (400, body("ServiceQuotaExceededException"), RETRY, "server"),
-    (401, body("Incorrect API key"), STOP, "key"),
-    (403, body("forbidden"), STOP, "key"),
-    (402, body("Insufficient Balance"), STOP, "quota"),
-    (402, body("pay"), STOP, "money"),
-    (402, body(code="in_flight_budget_exhausted"), RETRY, "overload"),
-    (404, body("no such model"), STOP, "not_found"),
-    (405, body(), STOP, "refused_request"),
-    (408, body(), RETRY, "timeout"),
-    (409, body(), RETRY, "overload"),
-    (413, body("payload too large"), FINAL, "invalid_item"),
-    (422, {"detail": [{"msg": "field required"}]}, FINAL, "invalid_item"),
-    (422, {"detail": [{"msg": "Extra inputs are not permitted"}]}, STOP, "refused_parameter"),
-    (424, body("ModelErrorException"), RETRY, "server"),
-    (425, body(), RETRY, "overload"),
-    (429, body("slow down", code="rate_limit_exceeded", type="requests"), RETRY, "rate"),
-    (429, body("You exceeded your current quota", code="insufficient_quota"), STOP, "quota"),
-    (429, body("no", type="insufficient_quota"), STOP, "quota"),
-    (429, body("no", code="billing_hard_limit_reached"), STOP, "quota"),
-    (498, body("capacity"), RETRY, "overload"),
-    (500, body(), RETRY, "server"),
-    (502, "<html>Bad gateway</html>", RETRY, "overload"),
-    (503, None, RETRY, "overload"),
-    (504, body(), RETRY, "timeout"),
-    (520, body(), RETRY, "server"),
-    (524, body(), RETRY, "timeout"),
-    (529, body("overloaded"), RETRY, "overload"),
-    (302, "it redirects to https://elsewhere/", STOP, "redirect"),
-    (418, body(), STOP, "refused_request"),
-    (400, ["odd"], STOP, "refused_request"),
-    (400, {"error": "plain text"}, STOP, "refused_request"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("status", "said", "action", "error_class"), TABLE)
-def test_rules(status: int, said: Any, action: Action, error_class: str) -> None:
-    found = refusal(status, said, 3.0)
-    assert (found.action, found.error_class, found.status) == (action, error_class, status)
-
-
-def test_every_rule_is_reached_by_the_table() -> None:
-    reached = {
-        (refusal(status, said).action, refusal(status, said).error_class) for status, said, _, _ in TABLE
-    }
-    assert {(rule.action, rule.error_class) for rule in RULES} <= reached
-
-
-def test_the_message_is_what_the_teacher_said() -> None:
-    assert refusal(400, body("because")).message == "because"
-    assert refusal(400, {"detail": "why"}).message == "why"
-    assert refusal(400, {"error": "plain"}).message == "plain"
-    assert refusal(500, None).message == "None"
 
 
 def refused(reply: Any) -> Refusal:
@@ -196,3 +131,119 @@ def test_the_teachers_own_cost(cost: Any, known: float | None) -> None:
 def test_an_answer_cut_before_its_first_word_is_kept_as_cut() -> None:
     reply = parse_reply(json.dumps(completion("", finish="length")).encode())
     assert (reply.finish, reply.split.reasoning, reply.split.answer) == ("length", "", "")
+
+
+def test_an_error_beside_a_broken_choice_says_why() -> None:
+    broken = {**completion("part", finish="error"), "error": {"message": "upstream died", "code": 529}}
+    found = refused(broken)
+    assert (found.action, found.error_class, found.message) == (RETRY, "overload", "upstream died")
+    inside = completion("part", finish="error")
+    inside["choices"][0]["error"] = {"message": "upstream died", "code": 529}
+    assert refused(inside).error_class == "overload"
+
+
+@pytest.mark.parametrize(
+    ("reply", "usage", "maybe_billed"),
+    [
+        (completion("", usage={"prompt_tokens": 1, "completion_tokens": 2}), Usage(1, 2), False),
+        (completion("x", finish="abort", usage={"prompt_tokens": 1, "completion_tokens": 2}), Usage(1, 2), False),
+        (completion("", usage=None), None, True),
+        (completion("", usage={"prompt_tokens": 1}), None, True),
+        (b'{"choices": [{"mess', None, True),
+        (b"", None, False),
+        ({}, None, True),
+        ({"error": {"message": "x", "code": 503}}, None, False),
+    ],
+)  # fmt: skip
+def test_what_a_thrown_away_reply_may_have_cost(reply: Any, usage: Usage | None, maybe_billed: bool) -> None:
+    found = refused(reply)
+    assert (found.usage, found.maybe_billed) == (usage, maybe_billed)
+
+
+def test_extras_name_the_route() -> None:
+    reply = completion("42")
+    reply |= {"id": "gen-1", "provider": "Together", "system_fingerprint": "fp", "other": "x"}
+    reply["choices"][0] |= {"native_finish_reason": "eos", "seed": 7}
+    assert parsed(reply).extras == {
+        "id": "gen-1", "provider": "Together", "system_fingerprint": "fp", "native_finish_reason": "eos", "seed": 7,
+    }  # fmt: skip
+
+
+def test_extras_hold_nothing_odd() -> None:
+    odd = completion("42") | {"id": None, "provider": {"a": 1}, "system_fingerprint": "x" * 10_000}
+    odd["choices"][0] |= {"native_finish_reason": "", "seed": True}
+    assert parsed(odd).extras == {}
+
+
+def test_a_summary_is_kept_apart() -> None:
+    details = [{"type": "reasoning.summary", "summary": "It multiplies."}]
+    assert parsed(completion("42", reasoning_details=details)).extras["reasoning_summary"] == "It multiplies."
+
+
+LOGPROBS = {"content": [{"token": "42", "logprob": -0.5, "bytes": [52, 50], "top_logprobs": []}]}
+
+
+def test_logprobs_stay_raw() -> None:
+    reply = completion("42")
+    reply["choices"][0]["logprobs"] = LOGPROBS
+    found = parsed(reply).logprobs
+    assert isinstance(found, msgspec.Raw)
+    assert msgspec.json.decode(found) == LOGPROBS
+
+
+def test_logprobs_of_an_odd_reply_come_decoded() -> None:
+    reply = completion("42")
+    reply["choices"] = [{**reply["choices"][0], "logprobs": LOGPROBS}, "x"]
+    found = parsed(reply)
+    assert (found.logprobs, found.split.answer, found.choices) == (LOGPROBS, "42", 2)
+
+
+@pytest.mark.parametrize("nothing", [None, {}, []])
+def test_no_logprobs(nothing: Any) -> None:
+    reply = completion("42")
+    reply["choices"][0]["logprobs"] = nothing
+    found = parsed(reply).logprobs
+    assert found is None or msgspec.json.decode(found) == nothing
+    assert parsed(completion("42")).logprobs is None
+
+
+def test_answers_are_counted() -> None:
+    reply = completion("42")
+    reply["choices"] *= 3
+    assert parsed(reply).choices == 3
+
+
+def test_reasoning_counted_apart_is_added() -> None:
+    usage = {
+        "prompt_tokens": 1,
+        "completion_tokens": 2,
+        "completion_tokens_details": {"reasoning_tokens": 30},
+    }
+    body = json.dumps(completion("42", usage=usage)).encode()
+    assert parse_reply(body, reasoning_apart=True).usage.completion_tokens == 32
+    assert parse_reply(body).usage.completion_tokens == 2
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ("choices", "usage", "model", "error", "id", "provider", "system_fingerprint")
+IN_CHOICE = ("message", "finish_reason", "logprobs", "seed", "error", "native_finish_reason")
+ODD_CHOICE = st.fixed_dictionaries({}, optional=dict.fromkeys(IN_CHOICE, JSON)) | JSON
+ODD_REPLY = st.fixed_dictionaries(
+    {}, optional={**dict.fromkeys(FIELDS, JSON), "choices": st.lists(ODD_CHOICE, max_size=2) | JSON}
+)
+
+
+@given(ODD_REPLY)
+def test_the_quick_way_reads_what_the_tolerant_one_reads(reply: dict[str, Any]) -> None:
+    def outcome(read: Callable[[], Reply]) -> Any:
+        try:
+            return read()._replace(logprobs=None)
+        except Refusal as found:
+            return (found.action, found.error_class, found.message, found.usage, found.maybe_billed)
+
+    body = json.dumps(reply).encode()
+    assert outcome(lambda: parse_reply(body)) == outcome(lambda: reply_of(decode_json(body)))

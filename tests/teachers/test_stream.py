@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from fake_teacher import DONE, USAGE, USAGE_PIECE, event, piece
 from hypothesis import given
@@ -15,41 +14,54 @@ from hypothesis import strategies as st
 
 from r1distill.teachers.refusals import Refusal
 from r1distill.teachers.replies import reply_of
-from r1distill.teachers.stream import Gathered, collect, events
+from r1distill.teachers.stream import Gathered
 
 
-async def chunks_of(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
+def gather(*chunks: bytes, logprobs: bool = False) -> dict[str, Any]:
+    gathered = Gathered(logprobs)
     for chunk in chunks:
-        yield chunk
+        if gathered.feed(chunk):
+            break
+    return gathered.end()
 
 
-def read(*chunks: bytes) -> list[bytes]:
-    async def run() -> list[bytes]:
-        return [data async for data in events(chunks_of(chunks))]
+def letters(*chunks: bytes) -> str:
+    """What `chunks` say before their end is missed."""
+    gathered = Gathered()
+    for chunk in chunks:
+        gathered.feed(chunk)
+    with pytest.raises(Refusal):
+        gathered.end()
+    return str(gathered.whole()["choices"][0]["message"].get("content", ""))
 
-    return asyncio.run(run())
+
+def data(content: str) -> bytes:
+    return json.dumps({"choices": [{"delta": {"content": content}}]}).encode()
 
 
-def gather(*chunks: bytes, into: Gathered | None = None) -> dict[str, Any]:
-    return asyncio.run(collect(chunks_of(chunks), into))
+A, B = data("a"), data("b")
 
 
 @pytest.mark.parametrize(
     ("raw", "found"),
     [
-        (b"data: a\n\ndata: b\n\n", [b"a", b"b"]),
-        (b"data:a\r\n\r\n", [b"a"]),
-        (b": comment\n\n\n\nevent: x\ndata: a\nid: 3\n\n", [b"a"]),
-        (b"data: a\ndata: b\n\n", [b"a\nb"]),
-        (b"data: a", [b"a"]),
-        (b"data: a\n", [b"a"]),
-        (b"data:  a\n\n", [b" a"]),
-        (b"", []),
+        (b"data: " + A + b"\n\ndata: " + B + b"\n\n", "ab"),
+        (b"data:" + A + b"\r\n\r\n", "a"),
+        (b": comment\n\n\n\nevent: x\ndata: " + A + b"\nid: 3\n\n", "a"),
+        (b": " + B + b"\n\ndata: " + A + b"\n\n: ping\n\n", "a"),
+        (b"retry: 3\n\nother " + B + b"\n\ndata: " + A + b"\n\n", "a"),
+        (b"data: " + A.replace(b" ", b"\ndata: ") + b"\n\n", "a"),
+        (b"data: " + A, "a"),
+        (b"data: " + A + b"\n", "a"),
+        (b"data:   " + A + b"\n\n", "a"),
+        (b"\n" * 1000 + b"data: " + A + b"\n\n", "a"),
+        (b"", ""),
     ],
 )
-def test_framing(raw: bytes, found: list[bytes]) -> None:
-    assert read(raw) == found
-    assert read(*(raw[i : i + 1] for i in range(len(raw)))) == found
+def test_framing(raw: bytes, found: str) -> None:
+    assert letters(raw) == found
+    assert letters(*(raw[i : i + 1] for i in range(len(raw)))) == found
+    assert letters(raw.replace(b"\r", b"").replace(b"\n", b"\r\n")) == found
 
 
 @given(st.lists(st.integers(0, 400)), st.text(max_size=20), st.text(max_size=20))
@@ -66,7 +78,8 @@ def test_the_cut_of_the_chunks_does_not_matter(cuts: list[int], reasoning: str, 
     whole = gather(*(raw[a:b] for a, b in pairwise(edges)))
     assert whole == gather(raw)
     message = whole["choices"][0]["message"]
-    assert (message["reasoning"], message["content"], whole["usage"]) == (reasoning, content, USAGE)
+    assert (message.get("reasoning", ""), message.get("content", "")) == (reasoning, content)
+    assert whole["usage"] == USAGE
 
 
 def test_pieces_become_one_reply() -> None:
@@ -101,13 +114,23 @@ def test_only_the_first_choice_counts() -> None:
 
 @pytest.mark.parametrize(
     "odd",
-    [{"choices": "x"}, {"choices": ["x"]}, {"choices": [{"delta": "x"}]}, {"choices": [{"delta": None}]}, {}],
-)
+    [
+        {"choices": "x"}, {"choices": ["x"]}, {"choices": [{"delta": "x"}]}, {"choices": [{"delta": None}]}, {},
+        {"choices": [{"delta": {"content": 7, "reasoning": {}}, "index": "0"}]}, {"choices": None, "usage": "x"},
+    ],
+)  # fmt: skip
 def test_odd_pieces_are_passed_over(odd: Any) -> None:
-    assert (
-        reply_of(gather(event(odd), piece(content="42"), piece(finish="stop"), event(odd), DONE)).split.answer
-        == "42"
+    chunks = (
+        event(odd),
+        piece(content="4"),
+        event(odd),
+        piece(content="2"),
+        piece(finish="stop"),
+        event(odd),
+        DONE,
     )
+    assert reply_of(gather(*chunks)).split.answer == "42"
+    assert reply_of(gather(b"".join(chunks))).split.answer == "42"
 
 
 @pytest.mark.parametrize(
@@ -136,16 +159,110 @@ def test_an_error_event_is_classified_by_its_code(error: dict[str, Any]) -> None
     assert (caught.value.error_class, caught.value.message) == ("overload", "x")
 
 
-def test_what_came_so_far_survives_a_broken_connection() -> None:
-    async def broken() -> AsyncIterator[bytes]:
-        yield piece(content="42", finish="stop")
-        raise OSError("gone")
-
+def test_what_came_so_far_is_there_before_the_end() -> None:
     gathered = Gathered()
-    with pytest.raises(OSError, match="gone"):
-        asyncio.run(collect(broken(), gathered))
+    gathered.feed(piece(content="4"))
+    assert gathered.begun
+    assert not gathered.finished
+    gathered.feed(piece(content="2", finish="stop"))
     assert gathered.finished
     assert reply_of(gathered.whole()).split.answer == "42"
+
+
+def test_an_event_of_the_name_error_is_an_error() -> None:
+    for said in (b'{"message": "x", "code": 502}', b'{"error": {"message": "x", "code": 502}}'):
+        with pytest.raises(Refusal) as caught:
+            reply_of(gather(piece(content="4"), b"event: error\ndata: " + said + b"\n\n"))
+        assert (caught.value.error_class, caught.value.message) == ("overload", "x")
+    with pytest.raises(Refusal) as caught:
+        reply_of(gather(b"event: error\ndata: it broke\n\n"))
+    assert (caught.value.error_class, caught.value.message) == ("server", "it broke")
+
+
+def test_an_error_that_is_a_text() -> None:
+    with pytest.raises(Refusal) as caught:
+        reply_of(gather(piece(content="4"), event({"error": "CUDA out of memory"})))
+    assert (caught.value.error_class, caught.value.message) == ("server", "CUDA out of memory")
+
+
+def test_finish_reason_error_is_no_answer() -> None:
+    with pytest.raises(Refusal) as caught:
+        reply_of(gather(piece(content="4"), piece(finish="error"), DONE))
+    assert caught.value.error_class == "server"
+
+
+def test_usage_of_a_stream_that_broke_is_told() -> None:
+    with pytest.raises(Refusal) as caught:
+        reply_of(gather(piece(content="4"), USAGE_PIECE, event({"error": {"code": 502}})))
+    assert caught.value.usage is not None
+    assert caught.value.usage.completion_tokens == USAGE["completion_tokens"]
+
+
+def test_groqs_usage() -> None:
+    last = {"choices": [{"delta": {}, "finish_reason": "stop"}], "x_groq": {"usage": USAGE}}
+    assert reply_of(gather(piece(content="42"), event(last))).usage.completion_tokens == 20
+
+
+def test_who_answered_is_what_the_first_events_say() -> None:
+    first = {"model": "", "id": "a", "choices": []}
+    second = {"model": "m", "id": "b", "provider": "p", "choices": [{"delta": {"content": "4"}}]}
+    last = {"model": "n", "choices": [{"delta": {}, "finish_reason": "stop", "native_finish_reason": "eos"}]}
+    reply = reply_of(gather(event(first), event(second), event(last), DONE))
+    assert (reply.model, dict(reply.extras)) == (
+        "m",
+        {"id": "a", "provider": "p", "native_finish_reason": "eos"},
+    )
+
+
+def test_any_field_of_reasoning_is_gathered() -> None:
+    reply = reply_of(
+        gather(piece(thinking="be"), piece(thinking="cause"), piece(content="42", finish="stop"))
+    )
+    assert reply.split == ("because", "42", "thinking")
+
+
+def test_several_answers_are_counted() -> None:
+    other = event({"model": "m", "choices": [{"index": 2, "delta": {"content": "no"}}]})
+    assert reply_of(gather(piece(content="42", finish="stop"), other, DONE)).choices == 3
+
+
+def test_logprobs_are_kept_raw_where_asked_for() -> None:
+    def chunk(content: str, logprobs: Any, finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": {"content": content}, "logprobs": logprobs, "finish_reason": finish}
+        return event({"model": "m", "choices": [choice]})
+
+    said = [{"content": [{"token": t, "logprob": -1.0}]} for t in "421"]
+    chunks = (chunk("4", said[0]), chunk("2", said[1]), chunk("", None), chunk("1", said[2], "stop"), DONE)
+    found = reply_of(gather(*chunks, logprobs=True)).logprobs
+    assert [msgspec.json.decode(x) if isinstance(x, msgspec.Raw) else x for x in found] == said
+    assert reply_of(gather(b"".join(chunks))).logprobs is None
+
+
+def test_what_follows_the_end_is_not_read() -> None:
+    assert (
+        reply_of(gather(piece(content="42", finish="stop") + DONE + b"data: {not json\n\n")).split.answer
+        == "42"
+    )
+    gathered = Gathered()
+    assert not gathered.feed(piece(content="42", finish="stop"))
+    assert gathered.feed(DONE)
+
+
+DELTAS = st.lists(
+    st.fixed_dictionaries({}, optional={f: st.text(max_size=4) | st.none() for f in ("content", "reasoning")})
+)
+
+
+@given(DELTAS, st.lists(st.sampled_from([b"", b": ping\n\n", b"\n", b"event: x\nid: 1\n"]), min_size=1))
+def test_noise_between_the_events_does_not_matter(deltas: list[dict[str, Any]], noise: list[bytes]) -> None:
+    pieces = [*(piece(**delta) for delta in deltas), piece(content="!", finish="stop"), USAGE_PIECE]
+    noisy = b"".join(noise[i % len(noise)] + one for i, one in enumerate(pieces))
+    said = {field: "".join(delta.get(field) or "" for delta in deltas) for field in ("content", "reasoning")}
+    said["content"] += "!"
+    for whole in (gather(b"".join(pieces)), gather(noisy)):
+        message = whole["choices"][0]["message"]
+        assert {field: message.get(field, "") for field in said} == said
+        assert whole["usage"] == USAGE
 
 
 def test_one_long_line_is_linear() -> None:
