@@ -29,7 +29,7 @@ from r1distill.batch_ledger import (
     request_file,
     slots_out,
 )
-from r1distill.batch_plan import base_url, plan_files, release_strays, reserve, submit_kinds
+from r1distill.batch_plan import base_url, export_kinds, plan_files, release_strays, reserve, submit_kinds
 from r1distill.errors import UsageError
 from r1distill.ledger import storage_errors
 from r1distill.problems import ProblemSet
@@ -124,7 +124,7 @@ def export(
     The slots are held back from harvest and submit only with `mark_out`: a file may never be run, and answers that came
     twice are recognised when they are imported. Raises R1DistillError.
     """
-    kinds = dict.fromkeys(recipe.teacher, "export")
+    kinds = export_kinds(recipe)
     how: dict[str, Any] = {"style": style, "limits": limits, "limit": limit}
     if dry_run:
         return _summary(plan_files(recipe, run, None, kinds, **how), run, 0, dry_run=True)

@@ -17,7 +17,8 @@ from r1distill.exchange import ADVICE
 from r1distill.recipe import Recipe
 from r1distill.run import Run
 from r1distill.show import Show
-from r1distill.teachers.batches import BatchClient, BatchState, Kind
+from r1distill.teachers.batch_state import BatchState
+from r1distill.teachers.batches import BatchClient, Kind
 from r1distill.teachers.endpoints import open_endpoint
 from r1distill.teachers.refusals import Action, Refusal
 

@@ -233,7 +233,7 @@ def _reply(data: dict[str, Any]) -> Reply:
     response, error = data.get("response"), data.get("error")
     body = _body(data)
     said = response.get("status_code") if isinstance(response, dict) else None
-    status = said if isinstance(said, int) and not isinstance(said, bool) else 0
+    status = said if isinstance(said, int) and 100 <= said < 600 else 0
     has_answer = isinstance(body, dict) and bool(body.get("choices"))
     if status >= 400 or (error and not has_answer):
         raise _refusal(status, error or body)

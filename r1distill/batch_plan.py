@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from r1distill.account import check_budget, spent
 from r1distill.batch_files import Limits, Part, RequestFiles, Style
 from r1distill.batch_ledger import Batch, read_items, slots_out
 from r1distill.errors import UsageError
 from r1distill.exchange import request_body
-from r1distill.index import Index
 from r1distill.ledger import Ledger
 from r1distill.owed import Plan, Wanted, harvest_plan
 from r1distill.problems import ProblemSet
@@ -21,11 +21,11 @@ from r1distill.recipe import Recipe
 from r1distill.recipe_sections import PriceSection, TeacherSection
 from r1distill.run import Run
 from r1distill.show import dollars
-from r1distill.spending import Row, read_book, spending_files
+from r1distill.spending import Row, read_book
 from r1distill.teachers import money
 from r1distill.teachers.client import Endpoint, encoded
 from r1distill.teachers.endpoints import checked
-from r1distill.teachers.providers import by_host, provider
+from r1distill.teachers.providers import PROVIDERS, by_host, provider
 from r1distill.teachers.request_rules import merged
 
 LIMITS = {"groq": Limits(size_bytes=100_000_000), "together": Limits(size_bytes=100_000_000)}
@@ -36,25 +36,42 @@ def submit_kinds(recipe: Recipe) -> tuple[dict[str, str], list[str]]:
     """(how each teacher takes batches, a warning for each that takes none). Raises UsageError when none does."""
     kinds = {name: batch_kind(section) for name, section in recipe.teacher.items()}
     able = {name: kind for name, kind in kinds.items() if kind in ("openai", "together")}
-    unable = [name for name in kinds if name not in able]
     told = [
         f"Teacher {name} ({recipe.teacher[name].provider}) takes no batches over HTTP as far as is known; "
-        "`batch export` writes files for it, `harvest` asks it one by one."
-        for name in unable
+        "`batch export` writes files for others to run, `harvest` asks it one by one."
+        for name in kinds.keys() - able.keys()
     ]
     if not able:
         raise UsageError(" ".join(told) or "The recipe has no teacher: add a [teacher.NAME] table.")
     return able, told
 
 
+def export_kinds(recipe: Recipe) -> dict[str, str]:
+    """The teachers whose requests can be written to files. Raises UsageError when there is none."""
+    kinds = {
+        name: "export"
+        for name, section in recipe.teacher.items()
+        if provider(section.provider).kind == "http"
+    }
+    if not kinds:
+        raise UsageError(
+            "All teachers of the recipe are served by r1distill itself: ask them with `harvest`."
+        )
+    return kinds
+
+
 def batch_kind(section: TeacherSection) -> str:
-    """How a teacher takes batches: openai, together, mistral, file or none. An unknown endpoint is taken at its word: what
-    calls itself OpenAI-compatible is asked as OpenAI is, and says itself if it knows no batches.
+    """How a teacher takes batches: openai, together, mistral, file or none.
+
+    What calls itself OpenAI-compatible and is not known otherwise is asked as OpenAI is: it says itself if it knows no
+    batches. A cell of the table counts here even if it is a guess, since it changes no request, only who is asked.
     """
-    row = provider(section.provider)
-    if section.provider == "openai-compatible":
-        known = by_host(section.base_url or "")
-        return provider(known).batch if known not in (None, "openai-compatible") else "openai"
+    name = section.provider
+    if name == "openai-compatible":
+        name = by_host(section.base_url or "") or name
+    row = PROVIDERS.get(name) or provider(name)
+    if name == "openai-compatible":
+        return "openai"
     return row.batch if row.kind == "http" else "none"
 
 
@@ -101,7 +118,7 @@ def plan_files(
     Raises RecipeError, InputError, StorageError; then no file is left.
     """
     plan = owed_items(recipe, run)
-    chosen = None if limit is None else plan.spread(limit)
+    chosen = None if limit is None else plan.first(limit)
     made: list[RequestFiles] = []
     try:
         for name, kind in kinds.items():
@@ -148,18 +165,13 @@ def spending_file(run: Run) -> Path:
 
 def reserve(recipe: Recipe, run: Run, parts: list[Part]) -> None:
     """Set aside on disk what each request of these files may cost; nothing without a budget. Raises UsageError when the
-    worst case is more than what is left, StorageError.
+    worst case is more than what is left, RecipeError when it can't be known, StorageError.
     """
     budget = recipe.harvest.budget_usd
     if budget is None or not parts:
         return
-    for part in parts:
-        if part.worst_usd is None:
-            raise UsageError(
-                f"harvest.budget_usd needs to know what a batch may cost at most: give teacher.{part.teacher}.price and a "
-                "ceiling (sampling.max_tokens)."
-            )
-    worst, left = sum(part.worst_usd or 0.0 for part in parts), budget - committed_usd(run)
+    check_budget(recipe)
+    worst, left = sum(part.worst_usd or 0.0 for part in parts), budget - committed_usd(recipe, run)
     if worst > left:
         raise UsageError(
             f"These batches may cost up to {dollars(worst)}, and of harvest.budget_usd = {dollars(budget)} only "
@@ -191,17 +203,8 @@ def release_strays(run: Run, batches: Iterable[Batch]) -> None:
         release(run, dict.fromkeys(read_book(spending_file(run)).open.keys() - waiting, 0.0), "never asked")
 
 
-def committed_usd(run: Run) -> float:
+def committed_usd(recipe: Recipe, run: Run) -> float:
     """What was spent, or is set aside for requests under way and batches that are out, in USD as far as it is known."""
-    books = [read_book(path) for path in spending_files(run.folder)]
     with run.index() as index:
         index.catch_up("traces", run.ledger_folder("traces"))
-        paid = sum(row["cost_usd"] or 0.0 for row in index.totals("traces"))
-        waiting = sum(_still_open(index, book.open) for book in books)
-    return paid + sum(book.lost_usd for book in books) + waiting
-
-
-def _still_open(index: Index, reserved: dict[str, float]) -> float:
-    """What is set aside for requests that have no trace yet."""
-    answered = index.has_traces("traces", reserved)
-    return sum(usd for trace_id, usd in reserved.items() if trace_id not in answered)
+        return spent(recipe, run, index).total

@@ -18,13 +18,14 @@ import msgspec
 from r1distill.checks import build_checks
 from r1distill.errors import InputError, NothingKeptError
 from r1distill.funnel import FilterSummary, nothing_kept_sentence, print_summary
-from r1distill.index import Index, TraceRef
+from r1distill.index import Index
 from r1distill.ledger import storage_errors, write_atomic
 from r1distill.measure import Judged, Place, Source
 from r1distill.outputs import FILES, make_example
 from r1distill.owed import harvest_wanted
 from r1distill.problems import load_problems
 from r1distill.prompts import student_template
+from r1distill.queries import TraceRef
 from r1distill.recipe import Recipe
 from r1distill.recipe_sections import FilterSection
 from r1distill.records import Example, Message, Prompt, Trace, digest

@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 
 from r1distill.errors import InputError, UsageError
-from r1distill.index import batched, content_digest
+from r1distill.index import content_digest
 from r1distill.ledger import Ledger, read_lines
+from r1distill.queries import batched
 from r1distill.records import Failure, Trace, digest
 from r1distill.run import Run
 from r1distill.show import Show

@@ -11,16 +11,16 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import msgspec
 
 from r1distill.errors import StorageError
 from r1distill.ledger import last_newline, read_lines
-from r1distill.records import Finish, Measurement, Trace
+from r1distill.queries import Queries, batched
+from r1distill.records import Measurement, Trace
 
 LAYOUT_VERSION = 4
 """Changed whenever the tables change: an index of another version is thrown away and made anew."""
@@ -39,36 +39,11 @@ CREATE TABLE IF NOT EXISTS measurements (key TEXT PRIMARY KEY, trace_id TEXT, ch
 LOCK_TIMEOUT_S = 60.0
 """Seconds to wait for another process that writes the index."""
 MARK_BYTES = 64
+ROWS_AT_A_TIME = 200
+"""Rows held in memory while a ledger is read; a row may be megabytes long."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-T = TypeVar("T")
 Add = Callable[[str, str, Path, int], int]
 """(ledger, file name, path, first byte) -> the byte behind the last row read."""
-
-
-class TraceRef(NamedTuple):
-    """Where the newest trace of a slot stands."""
-
-    slot: str
-    id: str
-    name: str
-    """File name, relative to the ledger's folder."""
-    offset: int
-    length: int
-    finish: Finish
-    max_tokens: int | None
-    content: str
-    """`content_digest` of its line."""
-
-
-class Standing(NamedTuple):
-    """How far a slot is."""
-
-    whole: bool
-    """It has an answer that was not cut."""
-    ceiling: int | None
-    """The highest ceiling that a cut answer was asked with, in tokens; None: no answer, or one asked without a ceiling."""
-    unbounded: bool
-    """It has a cut answer that was asked without a ceiling."""
 
 
 class _FailureRow(msgspec.Struct):
@@ -78,7 +53,7 @@ class _FailureRow(msgspec.Struct):
     teacher: str = ""
 
 
-class Index:
+class Index(Queries):
     """The index of one run folder; use as a context manager."""
 
     def __init__(self, path: Path | None) -> None:
@@ -207,131 +182,47 @@ class Index:
         return (now.st_size, now.st_mtime_ns) == (known, mtime_ns) and _mark(path, known) == mark
 
     def _add_traces(self, ledger: str, name: str, path: Path, start: int) -> int:
-        decoder, end, rows = msgspec.json.Decoder(Trace), start, []
-        for offset, line in read_lines(path, start):
-            end = offset + len(line) + 1
-            try:
-                t = decoder.decode(line)
-            except UNREADABLE:
-                self._note_unreadable(ledger, name, f"{path}: byte {offset}")
-                continue
-            u = t.usage
-            rows.append((ledger, t.slot, t.id, name, offset, len(line), t.finish, _int64(t.max_tokens), t.teacher,
-                         _int64(u.prompt_tokens), _int64(u.completion_tokens), t.cost_usd, t.created,
-                         content_digest(line)))  # fmt: skip
-        self.db.executemany(f"INSERT INTO traces VALUES ({','.join('?' * 14)})", rows)
+        decoder, end = msgspec.json.Decoder(Trace), start
+        insert = f"INSERT INTO traces VALUES ({','.join('?' * 14)})"
+        for lines in batched(read_lines(path, start), ROWS_AT_A_TIME):
+            rows = []
+            for offset, line in lines:
+                end = offset + len(line) + 1
+                try:
+                    rows.append(_trace_row(ledger, name, offset, line, decoder.decode(line)))
+                except UNREADABLE:
+                    self._note_unreadable(ledger, name, f"{path}: byte {offset}")
+            self.db.executemany(insert, rows)
         return end
 
     def _add_failures(self, ledger: str, name: str, path: Path, start: int) -> int:
-        decoder, end, rows = msgspec.json.Decoder(_FailureRow), start, []
-        for offset, line in read_lines(path, start):
-            end = offset + len(line) + 1
-            try:
-                f = decoder.decode(line)
-            except UNREADABLE:
-                self._note_unreadable(ledger, name, f"{path}: byte {offset}")
-                continue
-            rows.append((ledger, f.slot, f.error_class, int(f.final), name, f.teacher))
-        self.db.executemany("INSERT INTO failures VALUES (?,?,?,?,?,?)", rows)
+        decoder, end = msgspec.json.Decoder(_FailureRow), start
+        for lines in batched(read_lines(path, start), ROWS_AT_A_TIME):
+            rows = []
+            for offset, line in lines:
+                end = offset + len(line) + 1
+                try:
+                    f = decoder.decode(line)
+                    rows.append((ledger, f.slot, f.error_class, int(f.final), name, f.teacher))
+                except UNREADABLE:
+                    self._note_unreadable(ledger, name, f"{path}: byte {offset}")
+            self.db.executemany("INSERT INTO failures VALUES (?,?,?,?,?,?)", rows)
         return end
 
     def _note_unreadable(self, ledger: str, name: str, place: str) -> None:
         self.db.execute("INSERT INTO unreadable VALUES (?,?,?)", (ledger, name, place))
-
-    def newest(self, ledger: str) -> dict[str, TraceRef]:
-        """The newest trace of every slot of a ledger, by slot.
-
-        A finished one goes before one that was cut. Newest is the one asked with the highest ceiling (a slot is asked
-        again with a higher one only; none at all is the highest), then the last one by its time: so the order in which
-        files were read does not matter.
-        """
-        rows = self.db.execute(
-            """SELECT slot, id, name, offset, length, finish, max_tokens, content FROM traces WHERE ledger=?
-            ORDER BY finish<>'length', max_tokens IS NULL, max_tokens, created, name, offset""",
-            (ledger,),
-        )
-        return {row[0]: TraceRef(*row) for row in rows}
-
-    def standing(self, ledger: str, slots: list[str]) -> dict[str, Standing]:
-        """How far the given slots (a few hundred at a time) are, by slot; those without any answer are left out."""
-        marks = ",".join("?" * len(slots))
-        rows = self.db.execute(
-            f"""SELECT slot, MAX(finish<>'length'), MAX(max_tokens), MAX(max_tokens IS NULL) FROM traces
-            WHERE ledger=? AND slot IN ({marks}) GROUP BY slot""",
-            (ledger, *slots),
-        )
-        return {slot: Standing(bool(whole), ceiling, bool(free)) for slot, whole, ceiling, free in rows}
-
-    def has_traces(self, ledger: str, ids: Iterable[str]) -> set[str]:
-        """Those of the trace ids that the ledger holds."""
-        found: set[str] = set()
-        for chunk in batched(ids, 500):
-            marks = ",".join("?" * len(chunk))
-            rows = self.db.execute(
-                f"SELECT id FROM traces WHERE ledger=? AND id IN ({marks})", (ledger, *chunk)
-            )
-            found.update(trace_id for (trace_id,) in rows)
-        return found
-
-    def contents(self, ledger: str, ids: list[str]) -> set[str]:
-        """The content digests of the traces with these ids (a few hundred at a time)."""
-        marks = ",".join("?" * len(ids))
-        query = f"SELECT content FROM traces WHERE ledger=? AND id IN ({marks})"
-        return {content for (content,) in self.db.execute(query, (ledger, *ids))}
-
-    def final_failures(self, ledger: str) -> set[str]:
-        """Slots that failed for good: asking again can't help."""
-        return {
-            slot
-            for (slot,) in self.db.execute("SELECT slot FROM failures WHERE ledger=? AND final=1", (ledger,))
-        }
-
-    def failure_counts(self, ledger: str) -> dict[str, int]:
-        """Recorded failures by error class (one per request that was given up)."""
-        query = "SELECT error_class, COUNT(*) FROM failures WHERE ledger=? GROUP BY 1 ORDER BY 2 DESC, 1"
-        return dict(self.db.execute(query, (ledger,)).fetchall())
-
-    def totals(self, ledger: str) -> list[dict[str, Any]]:
-        """Per teacher: traces, cut ones, tokens, known cost in USD and how many traces have no known cost."""
-        query = """SELECT teacher, COUNT(*) traces, SUM(finish='length') truncated, SUM(prompt_tokens) prompt_tokens,
-          SUM(completion_tokens) completion_tokens, SUM(cost_usd) cost_usd, SUM(cost_usd IS NULL) cost_unknown
-          FROM traces WHERE ledger=? GROUP BY teacher ORDER BY teacher"""
-        cursor = self.db.execute(query, (ledger,))
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
-
-    def costs(self, ledger: str) -> list[tuple[str, str, float, int, int]]:
-        """(file name, teacher, known cost in USD, prompt tokens and completion tokens of traces without one), per file."""
-        query = """SELECT name, teacher, TOTAL(cost_usd), SUM((cost_usd IS NULL)*COALESCE(prompt_tokens,0)),
-          SUM((cost_usd IS NULL)*COALESCE(completion_tokens,0)) FROM traces WHERE ledger=? GROUP BY name, teacher"""
-        return [tuple(row) for row in self.db.execute(query, (ledger,))]
-
-    def lengths(self, ledger: str, teacher: str) -> tuple[int, float, float]:
-        """(answers with a known length, their mean and standard deviation in completion tokens) of one teacher."""
-        query = """SELECT COUNT(completion_tokens), AVG(completion_tokens), AVG(1.0*completion_tokens*completion_tokens)
-          FROM traces WHERE ledger=? AND teacher=?"""
-        count, mean, square = self.db.execute(query, (ledger, teacher)).fetchone()
-        return (count, mean, max(0.0, square - mean * mean) ** 0.5) if count else (0, 0.0, 0.0)
-
-    def some(self, ledger: str, teacher: str, count: int) -> list[tuple[str, int, int]]:
-        """(file name, offset, length) of a few traces of one teacher whose prompt tokens are known."""
-        query = "SELECT name, offset, length FROM traces WHERE ledger=? AND teacher=? AND prompt_tokens>0 LIMIT ?"
-        return [tuple(row) for row in self.db.execute(query, (ledger, teacher, count))]
-
-    def measurements(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The cached values among `keys`, by key."""
-        found: dict[str, dict[str, Any]] = {}
-        for chunk in batched(keys, 500):
-            marks = ",".join("?" * len(chunk))
-            rows = self.db.execute(f"SELECT key, value FROM measurements WHERE key IN ({marks})", chunk)
-            found.update((key, msgspec.json.decode(value)) for key, value in rows)
-        return found
 
     def store(self, measurements: Iterable[Measurement]) -> None:
         """Keep measurements; one that is known already is replaced."""
         rows = [(m.key, m.trace_id, m.check, msgspec.json.encode(m.value)) for m in measurements]
         with self._writing():
             self.db.executemany("INSERT OR REPLACE INTO measurements VALUES (?,?,?,?)", rows)
+
+
+def _trace_row(ledger: str, name: str, offset: int, line: bytes, t: Trace) -> tuple[Any, ...]:
+    u = t.usage
+    return (ledger, t.slot, t.id, name, offset, len(line), t.finish, _int64(t.max_tokens), t.teacher,
+            _int64(u.prompt_tokens), _int64(u.completion_tokens), t.cost_usd, t.created, content_digest(line))  # fmt: skip
 
 
 def content_digest(line: bytes) -> str:
@@ -351,10 +242,3 @@ def _mark(path: Path, end: int) -> str:
 def _int64(number: int | None) -> int | None:
     """What SQLite can hold; None for a number beyond it, which no teacher ever counted."""
     return number if number is not None and abs(number) < 1 << 63 else None
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter (itertools has it from Python 3.12 on)."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

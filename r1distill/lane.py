@@ -155,7 +155,10 @@ class Lane:
         try:
             reply = await asking.reply()
         except _NotSent as never:
-            self.desk.tally.asked -= 1
+            if item.escalated:
+                self.desk.tally.escalated -= 1
+            else:
+                self.desk.tally.asked -= 1
             self.desk.purse.released(asking.trace_id)
             if never.no_money:
                 self.desk.tally.over_budget = True

@@ -15,7 +15,8 @@ from r1distill.checks.base import Check, Job, Judgement, Row, Value, unjudged
 from r1distill.checks.keys import check_identity, measurement_key
 from r1distill.checks.worker import error_text
 from r1distill.checks.workers import Result, Workers
-from r1distill.index import Index, batched
+from r1distill.index import Index
+from r1distill.queries import batched
 from r1distill.records import Measurement, Prompt, Trace, digest
 
 BATCH = 500

@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
-from r1distill.index import Index, Standing, batched
+from r1distill.index import Index
 from r1distill.parties import Party, numbers_for, teacher_parties
+from r1distill.queries import Standing, batched
 from r1distill.recipe import Recipe
 from r1distill.recipe_sections import EscalateSection
 from r1distill.records import CEILING_KEYS, Message, Prompt, split_ceiling

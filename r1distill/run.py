@@ -20,8 +20,9 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from r1distill.errors import InputError
-from r1distill.index import Index, TraceRef
+from r1distill.index import Index
 from r1distill.ledger import read_at, read_lines, write_atomic
+from r1distill.queries import TraceRef
 from r1distill.recipe import Recipe, apply_override, load_recipe, parse_recipe, resolved_json
 from r1distill.records import Prompt, Trace, digest
 

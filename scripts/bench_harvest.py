@@ -175,7 +175,7 @@ def greedy_s(latencies_s: list[float], in_flight: int) -> float:
 
 def limit(options: Options) -> list[Row]:
     """A real limit: how much of it is used, and at the price of how many refusals."""
-    count, per_min = options.size(1500, 60), options.size(6000, 1800)
+    count, per_min = options.size(1500, 50), options.size(6000, 2400)
     rows = []
     for told in (True, False):
         setting = Setting("plain", requests_per_min=per_min, limit_headers=told, median_s=0.2)
@@ -189,14 +189,9 @@ def limit(options: Options) -> list[Row]:
 
 def memory(options: Options) -> list[Row]:
     """Many short answers: the peak, and what each further trace costs."""
-    found = measure(
-        options,
-        "harvest",
-        Setting("plain", answer_bytes=200),
-        options.size(300_000, 500),
-        options.size(1000, 20),
-    )
-    return [found]
+    setting, prompts = Setting("plain", answer_bytes=200), options.size(300_000, 500)
+    found = measure(options, "harvest", setting, prompts, options.size(1000, 20))
+    return [{**found, "growth": found["bytes_per_trace"]}]
 
 
 def resume(options: Options) -> list[Row]:
@@ -260,7 +255,7 @@ COLUMNS = {
     "cpu_ms": ("CPU ms/answer", ".3f"), "times_less": ("times less", ".1f"), "wall_s": ("wall s", ".1f"),
     "peak_mb": ("peak MB", ".0f"), "headers": ("headers", ""), "ideal_s": ("ideal s", ".1f"),
     "used": ("limit used", ".1%"), "refused": ("429s", ""), "times_ideal": ("times ideal", ".2f"),
-    "bytes_per_trace": ("bytes/trace", ".0f"), "index": ("index", ""), "first_request_s": ("first request s", ".1f"),
+    "growth": ("bytes/further trace", ".0f"), "index": ("index", ""), "first_request_s": ("first request s", ".1f"),
 }  # fmt: skip
 """Of the table: key, heading, format; a column that no row has is left out."""
 

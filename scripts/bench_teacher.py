@@ -22,7 +22,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([0-9]+)")
-WORDS = ["so", "the", "sum", "of", "both", "is\n", "therefore", "we", "add", '"take"', "away", "x^2", "which", "again;", ""]
+WORDS = [
+    "so",
+    "the",
+    "sum",
+    "of",
+    "both",
+    "is\n",
+    "therefore",
+    "we",
+    "add",
+    '"take"',
+    "away",
+    "x^2",
+    "which",
+    "again;",
+    "",
+]
 TOKEN_CHARACTERS = 4
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ from r1distill.batch import SubmitSummary, export, lines, status, submit
 from r1distill.batch_collect import CollectSummary, collect, import_results
 from r1distill.batch_files import Limits
 from r1distill.batch_ledger import slots_out
-from r1distill.batch_plan import committed_usd
+from r1distill.batch_plan import batch_kind, committed_usd
 from r1distill.cli_batch import batch_group
 from r1distill.errors import InputError, LockedError, R1DistillError, StopRunError, UsageError
 from r1distill.records import trace_id_of
@@ -199,6 +201,30 @@ def test_a_kill_while_collecting_loses_and_doubles_nothing(
     assert (len(world.rows()), max(world.slots().values())) == (3, 1)
     assert sorted(Counter(f["slot"] for f in world.failures()).values()) == [1, 1, 1]
     assert world.out() == 0
+
+
+def test_kills_at_any_moment_lose_and_double_nothing(world: World) -> None:
+    chance, empty = random.Random(0), (200, completion(""))
+    world.write_problems(6)
+    for verb in ("submit", "collect"):
+        for _ in range(6):
+            child = os.fork()
+            if child == 0:
+                try:
+                    world.submit(limits=TWO) if verb == "submit" else world.collect()
+                finally:
+                    os._exit(0)
+            time.sleep(chance.random() * 0.15)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            time.sleep(0.05)  # what it sent last has arrived: see SETTLE_S
+        if verb == "submit":
+            world.submit(limits=TWO)
+            assert sorted(Counter(world.server.submitted()).values()) == [1] * 12
+            world.server.run(lambda line: right(line) if sample_of(line, world)[1] == 0 else empty)
+    world.collect()
+    assert (len(world.rows()), len(world.failures()), world.out()) == (6, 6, 0)
+    assert max(Counter(row["slot"] for row in [*world.rows(), *world.failures()]).values()) == 1
 
 
 def test_every_half_done_collect_comes_to_the_same(world: World) -> None:
@@ -428,7 +454,7 @@ def test_money_that_was_set_aside_comes_back(world: World) -> None:
     assert world.submit().lines == 3  # 0.09 spent, 0.45 set aside
     world.server.run(lambda line: (200, completion("")))
     assert world.collect().failed_open == 3
-    assert committed_usd(world.run) == pytest.approx(0.18)  # empty answers were paid for too
+    assert committed_usd(world.recipe, world.run) == pytest.approx(0.18)  # empty answers were paid for too
 
 
 def test_money_set_aside_by_a_submit_that_was_killed_then_comes_back(world: World) -> None:
@@ -437,7 +463,7 @@ def test_money_set_aside_by_a_submit_that_was_killed_then_comes_back(world: Worl
     world.run.folder.mkdir(parents=True)
     (world.run.folder / "spending-batch.jsonl").write_text('{"usd":0.9,"reserve":"x"}\n')
     assert world.submit().lines == 6
-    assert committed_usd(world.run) == pytest.approx(0.9)
+    assert committed_usd(world.recipe, world.run) == pytest.approx(0.9)
 
 
 def test_a_batch_can_be_given_up(world: World) -> None:
@@ -530,6 +556,28 @@ def test_an_import_knows_answers_of_the_recipe_alone(world: World, tmp_path: Pat
     other.run.folder = tmp_path / "runs" / "elsewhere"
     done = import_results(other.recipe, other.run, [tmp_path / "out.jsonl"])
     assert (done.traces, done.unknown) == (5, 0)
+
+
+def test_servers_of_our_own_have_no_batches(world: World, tmp_path: Path) -> None:
+    world.data["teacher"]["t"] = {"provider": "local", "model": "some/folder"}
+    for verb in (world.submit, lambda: export(world.recipe, world.run, tmp_path / "x")):
+        with pytest.raises(UsageError, match="harvest"):
+            verb()
+
+
+@pytest.mark.parametrize(
+    ("provider", "url", "kind"),
+    [
+        ("openai-compatible", "https://api.example.com/v1", "openai"),
+        ("openai-compatible", "https://api.together.xyz/v1", "together"),
+        ("openai-compatible", "https://api.deepseek.com", "none"),
+        ("groq", None, "openai"), ("azure", "https://x.openai.azure.com/openai/v1", "openai"), ("dashscope", None, "openai"),
+        ("mistral", None, "mistral"), ("vllm", "http://127.0.0.1:8000/v1", "file"), ("embedded", None, "none"),
+    ],
+)  # fmt: skip
+def test_how_each_provider_takes_batches(world: World, provider: str, url: str | None, kind: str) -> None:
+    world.teacher.update(provider=provider, base_url=url)
+    assert batch_kind(world.recipe.teacher["t"]) == kind
 
 
 def test_a_marked_export_is_out_until_it_was_imported_whole(world: World, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1distill.errors import RecipeError
-from r1distill.index import Index, Standing
+from r1distill.index import Index
 from r1distill.ledger import Ledger
 from r1distill.owed import (
     FAILED,
@@ -30,6 +30,7 @@ from r1distill.owed import (
 from r1distill.parties import Party, teacher_parties
 from r1distill.problems import load_problems
 from r1distill.prompts import Template
+from r1distill.queries import Standing
 from r1distill.recipe import Recipe, parse_recipe
 from r1distill.recipe_sections import EscalateSection
 from r1distill.records import Failure, Message, Prompt, Trace, slot_of, trace_id_of

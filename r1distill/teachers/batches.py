@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from r1distill.ledger import storage_errors
+from r1distill.teachers.batch_state import BatchState, decoded, id_of, object_of, read_state
 from r1distill.teachers.client import CONNECT_TIMEOUT_S, OPENAI_HOST, Endpoint
 from r1distill.teachers.refusals import Action, Refusal, refusal
-from r1distill.teachers.replies import decode_json
 from r1distill.teachers.retry import Sleep, asked_wait_s, policy
 from r1distill.teachers.secrets import SHORTEST_SECRET, WINDOW, scrub
 
@@ -36,24 +36,7 @@ IDLE_TIMEOUT_S = 300.0
 """Seconds without a byte before a request is given up; large files take long, but not that long without a byte."""
 CHUNK_BYTES = 1 << 18
 MOST_PAGES = 1000
-AGAIN = {"canceled": "cancelled"}
 T = TypeVar("T")
-
-
-class BatchState(NamedTuple):
-    """What an endpoint says of a batch."""
-
-    batch_id: str
-    status: str
-    """In OpenAI's words, lower case: validating, failed, in_progress, finalizing, completed, expired, cancelling, cancelled."""
-    done: int
-    failed: int
-    output_id: str | None
-    errors_id: str | None
-    message: str
-    """Why it failed, scrubbed; else ""."""
-    percent: float | None = None
-    """How far it is, where the endpoint says only that (Together)."""
 
 
 class BatchClient:
@@ -108,7 +91,7 @@ class BatchClient:
         with path.open("rb") as file:
             purpose: Any = PURPOSES[self.kind]
             said = await self._client.files.with_raw_response.create(file=(file_name, file), purpose=purpose)
-        return _id(_object(said.content))
+        return id_of(object_of(said.content))
 
     async def _upload_by_storage(self, path: Path, file_name: str) -> str:
         """Together: ask for a place, put the file there (without the key), say that it is there."""
@@ -123,7 +106,7 @@ class BatchClient:
                 body=body,
                 options={"headers": {"Content-Type": "multipart/form-data"}},
             )
-            return _id(_object(said.content))
+            return id_of(object_of(said.content))
         except self._openai.APIStatusError as error:
             known = error.body.get("file_id") if isinstance(error.body, dict) else None
             if error.status_code == 409 and isinstance(known, str):
@@ -159,7 +142,7 @@ class BatchClient:
                     PURPOSES[self.kind],
                     None,
                 ):
-                    return _id(row)
+                    return id_of(row)
             return None
 
         return await self._tried(look)
@@ -181,7 +164,7 @@ class BatchClient:
             said = await self._client.batches.with_raw_response.create(
                 input_file_id=file_id, endpoint=PATH, completion_window=wish, metadata={NAME_KEY: name}
             )
-            return self._state(_object(said.content))
+            return self._state(object_of(said.content))
 
         try:
             return await self._tried(attempt)
@@ -208,7 +191,7 @@ class BatchClient:
 
         async def ask() -> BatchState:
             said = await self._client.batches.with_raw_response.retrieve(batch_id)
-            return self._state(_object(said.content))
+            return self._state(object_of(said.content))
 
         return await self._tried(ask)
 
@@ -271,14 +254,14 @@ class BatchClient:
         """Every row of a listing, page after page."""
         after: dict[str, Any] = {}
         for _ in range(MOST_PAGES):
-            said = _decoded((await listing(limit=100, **after)).content)
+            said = decoded((await listing(limit=100, **after)).content)
             rows = said if isinstance(said, list) else said.get("data") if isinstance(said, dict) else None
             for row in rows or []:
                 if isinstance(row, dict):
                     yield row
             if not (rows and isinstance(said, dict) and said.get("has_more")):
                 return
-            after = {"after": _id(rows[-1])}
+            after = {"after": id_of(rows[-1])}
 
     def _state(self, data: dict[str, Any]) -> BatchState:
         state = read_state(data)
@@ -319,69 +302,6 @@ class BatchClient:
         return Refusal(
             Action.RETRY, what if self.answered else "unreachable", f"{type(told).__name__}: {told}"
         )
-
-
-def read_state(data: dict[str, Any]) -> BatchState:
-    """The state of a batch from OpenAI's object, or from Together's. Raises Refusal for what is no batch."""
-    inner = data.get("job")
-    data = inner if isinstance(inner, dict) else data
-    status = str(data.get("status") or "validating").lower()
-    counts = data.get("request_counts")
-    counts = counts if isinstance(counts, dict) else {}
-    return BatchState(
-        _id(data), AGAIN.get(status, status), _count(counts.get("completed")), _count(counts.get("failed")),
-        _file(data.get("output_file_id")), _file(data.get("error_file_id")), _reason(data), _percent(data.get("progress")),
-    )  # fmt: skip
-
-
-def _percent(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and 0 <= value <= 100 else None
-
-
-def _reason(data: dict[str, Any]) -> str:
-    """Why a batch failed: its first validation errors with their line, or its one error."""
-    errors = data.get("errors")
-    rows = errors.get("data") if isinstance(errors, dict) else errors
-    told = [
-        f"line {row['line']}: {row.get('message')}"
-        if row.get("line") is not None
-        else str(row.get("message"))
-        for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, dict)
-    ]
-    more = f" (and {len(told) - 3} more)" if len(told) > 3 else ""
-    return "; ".join(told[:3]) + more if told else str(data.get("error") or "")
-
-
-def _decoded(body: bytes) -> Any:
-    try:
-        return decode_json(body)
-    except ValueError:
-        raise Refusal(
-            Action.RETRY, "malformed", f"The reply is no JSON: {body[:80].decode('utf-8', 'replace')}"
-        ) from None
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    data = _decoded(body)
-    if not isinstance(data, dict) or (data.get("error") and not data.get("id") and "job" not in data):
-        raise refusal(500, data)
-    return data
-
-
-def _id(data: dict[str, Any]) -> str:
-    found = data.get("id")
-    if not isinstance(found, str) or not found:
-        raise Refusal(Action.RETRY, "malformed", "The reply names no id")
-    return found
-
-
-def _file(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40 else 0
 
 
 def _said(error: Any) -> Any:

@@ -117,10 +117,13 @@ def _upstream(error: dict[str, Any]) -> str:
 
 def _line(text: Any) -> str:
     """One line of at most MOST_CHARACTERS; of an HTML page its title or first words."""
-    text = str(text if text is not None else "no message")[:READ_CHARACTERS]
+    text = str("" if text is None else text)[:READ_CHARACTERS]
     if "<html" in (lower := text.lower()) or "<!doctype" in lower:
         text = f"an HTML page: {_title(text, lower)}"
-    text = " ".join(text.split())
+    seen = "".join(
+        letter if letter.isprintable() else " " for letter in text
+    )  # a terminal obeys some of the others
+    text = " ".join(seen.split()) or "no message"
     return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
 
 

@@ -12,7 +12,8 @@ import pytest
 from fake_batches import FakeBatches
 
 from r1distill.teachers import retry
-from r1distill.teachers.batches import BatchClient, Kind, read_state
+from r1distill.teachers.batch_state import read_state
+from r1distill.teachers.batches import BatchClient, Kind
 from r1distill.teachers.client import Endpoint
 from r1distill.teachers.refusals import Action, Refusal
 

@@ -27,7 +27,6 @@ def told(harvest: dict[str, Any] | None = None, **teacher: Any) -> str:
         ({"provider": "ollama", "model": "m", "extra_body": {"top_k": 5}}, {}, "ollama ignores top_k"),
         ({"provider": "groq", "model": "m", "sampling": {"presence_penalty": 1}}, {}, "groq ignores presence_penalty"),
         ({"provider": "mistral", "model": "m", "sampling": {"seed": 1}}, {}, "its requests call it random_seed"),
-        ({"provider": "mistral", "model": "m", "sampling": {"random_seed": 1}}, {}, "the same for all 4 samples"),
         ({"provider": "moonshot", "model": "kimi-k3", "sampling": {"top_p": 1}}, {}, "the provider fixes it"),
         ({"provider": "deepseek", "model": "deepseek-reasoner"}, {}, "withdrawn on 2026-07-24"),
         ({"provider": "openai", "model": "o3"}, {}, "no usable reasoning"),
