@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from r1distill.cli_batch import batch_group
 from r1distill.version import __version__
 
 DONE, FAILED, USAGE, STILL_OWED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -126,7 +127,10 @@ def common(dry_run: bool = True) -> Callable[[Function], Function]:
     help="arithmetic (runs offline on the embedded model) or hosted (a teacher behind an API).",
 )
 def init(folder: Path, example: str) -> int:
-    """Write a recipe, templates and a small problem set into FOLDER to start from."""
+    """Write a recipe with problems to start from.
+
+    Templates and a small problem set come into FOLDER with it.
+    """
     from r1distill.scaffold import init as write
     from r1distill.show import Show
 
@@ -204,6 +208,9 @@ def harvest(
     return options.finish(summary)
 
 
+cli.add_command(batch_group(common, cls=InOrder))
+
+
 @cli.command("import")
 @click.argument("places", type=TARGET, nargs=-1, required=True, metavar="RUN...")
 @click.option(
@@ -278,7 +285,7 @@ def train(target: Path, options: Options) -> int:
 @click.argument("target", type=TARGET, metavar="RECIPE|RUN")
 @common()
 def evaluate(target: Path, options: Options) -> int:
-    """Score teacher, base and student on held-out problems, with intervals."""
+    """Score teacher, base and student, with intervals."""
     from r1distill.evaluate import evaluate as verb
     from r1distill.evaluate import tell
 
@@ -328,7 +335,7 @@ def status(target: Path, options: Options) -> int:
     "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Change a key of the recipe."
 )
 def recipe(target: Path | None, explain: bool, overrides: tuple[str, ...]) -> int:
-    """Check a recipe and print it with all defaults, or explain all keys.
+    """Check a recipe, or explain all keys.
 
     The JSON of a RECIPE goes to stdout; a fault is one sentence and exit code 2.
     """

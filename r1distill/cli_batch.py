@@ -22,7 +22,8 @@ LIMIT = click.option("--limit", type=click.IntRange(1), metavar="N", help="N ans
 def batch_group(common: Common, cls: type[click.Group] = click.Group) -> click.Group:
     """The group with its five commands."""
     group = cls(
-        "batch", help="Ask by batch APIs, or by files: cheaper at many providers, answers within a day."
+        "batch",
+        help="Ask by batch APIs, or by files.\n\nCheaper at many providers; answers come within a day.",
     )
     wants: list[tuple[Function, list[Function], dict[str, Any]]] = [
         (submit, [RECIPE, LIMIT, _window()], {}),
@@ -101,7 +102,10 @@ def status(target: Path, options: Any) -> int:
 
 
 def collect(target: Path, forget: tuple[str, ...], options: Any) -> int:
-    """Fetch the answers of batches that have ended, also of expired and cancelled ones."""
+    """Fetch the answers of batches that have ended.
+
+    Also what expired and cancelled ones finished; the rest is owed again.
+    """
     from r1distill.batch_collect import collect as verb
     from r1distill.batch_collect import lines
 
@@ -113,7 +117,10 @@ def collect(target: Path, forget: tuple[str, ...], options: Any) -> int:
 
 
 def export(target: Path, to: Path, style: Any, mark_out: bool, limit: int | None, options: Any) -> int:
-    """Write the answers that are still owed as request files, for vllm run-batch or an upload by hand. No network."""
+    """Write what is owed as request files.
+
+    For vllm run-batch, or for an upload by hand. No network is used.
+    """
     from r1distill.batch import export as verb
     from r1distill.batch import lines
 
@@ -125,7 +132,10 @@ def export(target: Path, to: Path, style: Any, mark_out: bool, limit: int | None
 
 
 def import_(target: Path, files: tuple[Path, ...], options: Any) -> int:
-    """Read result files that others made for this recipe: of vllm run-batch, or downloaded by hand."""
+    """Read result files made for this recipe.
+
+    Of vllm run-batch, or downloaded by hand.
+    """
     from r1distill.batch_collect import import_results, lines
 
     recipe, folder = options.open(target)

@@ -71,7 +71,7 @@ def stop_error(teacher: str, base_url: str, refused: Refusal) -> StopRunError:
             f"Teacher {teacher} can't be reached at {base_url} ({refused.message}); check base_url and the network. {GOES_ON}"
         )
     status = f" (HTTP {refused.status})" if refused.status else ""
-    advice = ADVICE.get(refused.error_class, "see failures.jsonl")
+    advice = refused.advice or ADVICE.get(refused.error_class, "see failures.jsonl")
     return StopRunError(f"Teacher {teacher} refuses to answer{status}, {said}; {advice}. {GOES_ON}")
 
 
@@ -79,6 +79,15 @@ def hiding_error(said: str) -> StopRunError:
     """Why the run stops at a teacher that shows no reasoning, where the recipe requires it."""
     return StopRunError(
         f'{said} The recipe says harvest.reasoning = "required", so the harvest stops here. {GOES_ON}'
+    )
+
+
+def all_final_error(teacher: str, count: int, refused: Refusal) -> StopRunError:
+    """Why the run stops when nothing but requests that can never be answered came back."""
+    said = f"{refused.error_class}: {refused.message}".rstrip(": .")
+    return StopRunError(
+        f"Teacher {teacher} has answered nothing, and {count} problems can't be answered at all; the last one was {said}. "
+        "Change the recipe (sampling.max_tokens, the template, the problems), then harvest --retry-failed."
     )
 
 

@@ -13,7 +13,15 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from r1distill.errors import StopRunError
-from r1distill.exchange import failure_of, hiding_error, no_answer_error, request_body, stop_error, trace_of
+from r1distill.exchange import (
+    all_final_error,
+    failure_of,
+    hiding_error,
+    no_answer_error,
+    request_body,
+    stop_error,
+    trace_of,
+)
 from r1distill.ledger import Ledger
 from r1distill.owed import Wanted, escalated
 from r1distill.purse import Purse
@@ -37,6 +45,10 @@ SILENT_S, SILENT_ITEMS = 300.0, 20
 """A lane stops when so many requests in a row were given up and the last answer is so many seconds ago."""
 FIRST_IN_FLIGHT = 4
 """Requests under way until it is known that a teacher shows its reasoning, where the recipe requires that."""
+REFUSED_ITEMS = 3
+"""So many requests must be refused, and none answered, before a refusal that names no parameter is the recipe's fault."""
+FINAL_ITEMS = 20
+"""So many items in a row that can never be answered, and none that was, are the recipe's fault as well."""
 CROWDED = {"rate": True, "overload": False}
 """Error classes of a teacher that is asked too much; True: it counts requests a minute."""
 
@@ -106,6 +118,9 @@ class Lane:
         self._useful = terms.useful
         """True once it gave a usable answer, in this run or an earlier one: what it refuses then is the item's fault."""
         self._given_up, self._answered_at = 0, time.monotonic()
+        self._refused = self._finals = 0
+        self._doubt: StopRunError | None = None
+        """Why it would stop if nothing is ever answered."""
         self._watch = ReasoningWatch()
         self._asked = Asked()
         self._mean_tokens = 0.0
@@ -135,6 +150,8 @@ class Lane:
             workers = [asyncio.create_task(self._worker(queue)) for _ in range(count)]
             try:
                 await asyncio.gather(*workers)
+                if self._doubt is not None and not self._useful:
+                    self._stop(self._doubt)
             finally:
                 for worker in workers:
                     worker.cancel()
@@ -268,16 +285,23 @@ class Lane:
         final = refused.action is Action.FINAL
         self.desk.failures.append(failure_of(item, refused, attempts))
         self.desk.tally.add_failure(item.slot, refused.error_class, final)
-        if not final and not self.stopped.is_set():
-            self._given_up += 1
-            reason = self._reason_to_stop(refused)
-            if reason is not None:
-                self._stop(reason)
+        self._given_up += not final
+        self._finals += final
+        reason = None if self.stopped.is_set() else self._reason_to_stop(refused)
+        if reason is not None:
+            self._stop(reason)
 
     def _reason_to_stop(self, refused: Refusal) -> StopRunError | None:
+        if refused.action is Action.FINAL:
+            nothing_else = self._finals >= FINAL_ITEMS and not self._useful
+            return all_final_error(self.name, self._finals, refused) if nothing_else else None
         never_reached = refused.error_class == "unreachable" and not self._client.answered
         if refused.action is Action.STOP or never_reached:
-            return stop_error(self.name, self.endpoint.base_url, refused)
+            stop = stop_error(self.name, self.endpoint.base_url, refused)
+            if refused.error_class != "refused_request":
+                return stop
+            self._refused, self._doubt = self._refused + 1, stop
+            return stop if self._refused >= REFUSED_ITEMS else None
         silent_s = time.monotonic() - self._answered_at
         if self._given_up >= SILENT_ITEMS and silent_s >= SILENT_S:
             return no_answer_error(self.name, silent_s, refused)

@@ -36,6 +36,8 @@ from bench_teacher import Setting
 
 SCRIPTS = Path(__file__).absolute().parent
 RESUME_BYTES = 10_000
+LATENCY_SEED = 2
+"""Of the first dozen the one whose slowest answers weigh least in the best possible time: the strictest."""
 Row = dict[str, Any]
 
 
@@ -156,7 +158,7 @@ def logprobs(options: Options) -> list[Row]:
 def latency(options: Options) -> list[Row]:
     """Latency as hosted reasoners have it, against a perfect client."""
     count, in_flight = options.size(4000, 40), options.size(1000, 10)
-    setting = Setting("plain", median_s=options.size(2000, 20) / 1000, sigma=0.6)
+    setting = Setting("plain", median_s=options.size(2000, 20) / 1000, sigma=0.6, seed=LATENCY_SEED)
     best_s = greedy_s(bench_teacher.latencies_s(setting, count), in_flight)
     found = [measure(options, client, setting, count, in_flight) for client in options.clients]
     return [{**row, "ideal_s": best_s, "times_ideal": row["wall_s"] / best_s} for row in found]

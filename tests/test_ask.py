@@ -333,3 +333,23 @@ def test_the_progress_line_says_what_matters() -> None:
         "$0.5000 so far, about $1.00 in all, budget $20.00"
     )
     assert tally.done == 12
+
+
+def test_when_no_problem_can_be_answered_the_recipe_is_at_fault(desk: Desk) -> None:
+    teacher = FakeTeacher(error(400, "too long", code="context_length_exceeded"))
+    with pytest.raises(StopRunError, match=r"answered nothing, and 20 problems can't be answered.*--retry-failed"):
+        desk.ask(teacher, wanted(300), limits={"max_in_flight": 4})
+    assert teacher.count <= 24
+
+
+def test_one_strange_problem_at_the_start_does_not_stop_the_others(desk: Desk) -> None:
+    def act(request: Request) -> Act:
+        return error(400, "can't read this") if request.text.endswith(" 0") else answer("42")
+
+    tally = desk.ask(act, wanted(8), limits={"max_in_flight": 1})
+    assert (tally.traces, tally.failed_open) == (7, 1)
+
+
+def test_a_refusal_of_the_only_problem_stops_the_run(desk: Desk) -> None:
+    with pytest.raises(StopRunError, match="can't read this"):
+        desk.ask(error(400, "can't read this"), wanted(1))

@@ -155,6 +155,7 @@ def test_a_kill_while_submitting_loses_and_doubles_nothing(
     summary = world.submit(limits=TWO)
     assert (summary.lines, summary.resumed) == (0, 3 - skip)
     assert len(world.server.batches) == 3
+    assert len(world.server.files) == 3  # a file that was up already is found, not sent again
     assert sorted(Counter(world.server.submitted()).values()) == [1] * 6
     world.server.run(right)
     assert (world.collect().traces, max(world.slots().values())) == (6, 1)

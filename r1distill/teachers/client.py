@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from r1distill.records import CEILING_KEYS
+from r1distill.teachers.limits import asked_wait_s, should_retry
 from r1distill.teachers.refusals import Action, Refusal, refusal
 from r1distill.teachers.replies import Reply, parse_reply, reply_of
-from r1distill.teachers.retry import asked_wait_s
 from r1distill.teachers.secrets import scrub
 from r1distill.teachers.stream import Gathered
 
@@ -123,7 +123,10 @@ class ChatClient:
                 return await self._streamed(came, gathered)
         except self._openai.APIStatusError as error:
             self.answered = True
-            raise refusal(error.status_code, _body(error), asked_wait_s(error.response.headers)) from None
+            headers = error.response.headers
+            raise refusal(
+                error.status_code, _body(error), asked_wait_s(headers), should_retry(headers)
+            ) from None
         except (self._openai.APIError, self._httpx.HTTPError, self._aiohttp.ClientError, OSError) as error:
             if gathered.finished:  # the answer is whole; only the farewell went wrong
                 return self._reply(gathered.whole())

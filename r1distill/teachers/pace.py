@@ -57,7 +57,7 @@ class Pace:
         self._tokens_rate = tokens_per_min / 60 if tokens_per_min else None
         self._window_s, self._clock = limit_window_s, clock
         self._began: float | None = None if ramp else -1e9
-        self._shut_until = self._next_at = self._tokens_at = 0.0
+        self._shut_until = self._next_at = self._tokens_at = -1e9
         self._cut_at = self._watched_from = -1e9
         self._answers = 0
         self._waiting: deque[tuple[asyncio.Future[bool], float]] = deque()
@@ -127,10 +127,11 @@ class Pace:
         """The teacher refused for being asked too much; `rate`: it counts requests a minute (429), else it is busy."""
         now = self._clock()
         current = self._current_rate(now)
+        drained = now < self._shut_until + CUT_EVERY_S  # by the shut gate: what is under way tells nothing then
         self.hold(wait_s if wait_s is not None else PAUSE_S if rate else 0.0)
         if now - self._cut_at < CUT_EVERY_S:
             return
-        self.limit = max(1.0, CUT * min(self.limit, float(self.in_flight)))
+        self.limit = max(1.0, CUT * (self.limit if drained else min(self.limit, float(self.in_flight))))
         if rate and not self._fixed[0] and (self._rate is None or self._found):
             self._find_rate(now, current)
         self._cut_at = self._watched_from = now

@@ -84,6 +84,14 @@ def test_the_key_goes_to_the_endpoint_and_never_to_a_storage_host(requests: Path
     assert all(headers["authorization"] == f"Bearer {KEY}" for headers in others)
 
 
+def test_no_file_goes_to_a_storage_host_unencrypted() -> None:
+    client = BatchClient(Endpoint("https://api.example.com/v1", KEY, "m"))
+    assert client._storage("https://storage.example.com/x") == "https://storage.example.com/x"
+    for place in ("http://storage.example.com/x", "/x", "ftp://storage.example.com/x"):
+        with pytest.raises(Refusal):
+            client._storage(place)
+
+
 def test_azure_gets_its_own_header_and_no_bearer(requests: Path) -> None:
     with FakeBatches() as server:
         do(server, lambda c: c.upload(requests, "n"), key_header="api-key")
