@@ -6,29 +6,15 @@ People read stderr; `--json` puts one JSON object on stdout.
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import click
 
-from r1distill.cli_batch import batch_group
+from r1distill.cli_harvest import batch, harvest, import_
+from r1distill.cli_options import DONE, FAILED, INTERRUPTED, TARGET, USAGE, InOrder, Options, common
 from r1distill.version import __version__
-
-DONE, FAILED, USAGE, STILL_OWED, INTERRUPTED = 0, 1, 2, 3, 130
-Function = Callable[..., Any]
-TARGET = click.Path(path_type=Path)
-
-
-class InOrder(click.Group):
-    """Commands in the order of work, not of the alphabet."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, as the commands stand in this file."""
-        return list(self.commands)
 
 
 @click.group(
@@ -42,79 +28,6 @@ def cli() -> None:
 
     Harvest traces from a teacher, filter them, fine-tune a student on them, and prove what came over.
     """
-
-
-class Options(NamedTuple):
-    """What all verbs take."""
-
-    overrides: tuple[str, ...]
-    run_dir: Path | None
-    quiet: bool
-    verbose: bool
-    as_json: bool
-    dry_run: bool = False
-
-    @property
-    def show(self) -> Any:
-        """Where to tell people about it."""
-        from r1distill.show import Show
-
-        return Show(0 if self.quiet else 2 if self.verbose else 1)
-
-    def open(self, target: Path) -> Any:
-        """The recipe and the run folder behind RECIPE or RUN."""
-        from r1distill.run import open_run
-
-        return open_run(target, self.run_dir, self.overrides)
-
-    def finish(self, summary: Any) -> int:
-        """Print the summary if JSON was asked for; the exit code that it stands for."""
-        if self.as_json:
-            import msgspec
-
-            click.echo(msgspec.json.encode(summary).decode())
-        if getattr(summary, "interrupted", False):
-            return INTERRUPTED
-        return STILL_OWED if getattr(summary, "still_owed", 0) and not self.dry_run else DONE
-
-
-def common(dry_run: bool = True) -> Callable[[Function], Function]:
-    """Give a verb the options that all verbs share, as one argument `options`."""
-    flags = [
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="SECTION.KEY=VALUE",
-            help="Change a key of the recipe; may be given several times.",
-        ),
-        click.option(
-            "--run",
-            "run_dir",
-            type=TARGET,
-            metavar="DIR",
-            help="Run folder; default: runs/NAME beside the recipe.",
-        ),
-        click.option("-q", "--quiet", is_flag=True, help="Errors only."),
-        click.option("-v", "--verbose", is_flag=True, help="Details."),
-        click.option("--json", "as_json", is_flag=True, help="One JSON summary on stdout."),
-    ]
-    if dry_run:
-        flags.append(
-            click.option("--dry-run", is_flag=True, help="Say what would be done; ask nobody, write nothing.")
-        )
-
-    def add(function: Function) -> Function:
-        @functools.wraps(function)
-        def with_options(**arguments: Any) -> Any:
-            own = {name: arguments.pop(name) for name in Options._fields if name in arguments}
-            return function(options=Options(**own), **arguments)
-
-        for flag in reversed(flags):
-            with_options = flag(with_options)
-        return with_options
-
-    return add
 
 
 @cli.command()
@@ -158,75 +71,9 @@ def run(target: Path, options: Options) -> int:
     return options.finish(summary)
 
 
-@cli.command()
-@click.argument("target", type=TARGET, metavar="RECIPE")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Ask for N answers at most.")
-@click.option(
-    "--pilot",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Ask for N answers spread over all problems, keep them, and say what the rest will cost.",
-)
-@click.option(
-    "--shard",
-    default="1/1",
-    metavar="I/N",
-    help="Ask only for part I of N, as 2/8: one harvest on several machines.",
-)
-@click.option("--retry-failed", is_flag=True, help="Ask again also for what failed for good.")
-@common()
-def harvest(
-    target: Path, limit: int | None, pilot: int | None, shard: str, retry_failed: bool, options: Options
-) -> int:
-    """Ask the teachers for the answers that are still owed.
-
-    Owed is what the recipe wants and the run does not have yet. Ctrl-C is safe; the same command goes on.
-    """
-    from r1distill.harvest import harvest as verb
-    from r1distill.harvest import parse_shard
-    from r1distill.harvest_summary import tell
-
-    if limit is not None and pilot is not None:
-        raise click.UsageError("--limit and --pilot don't go together: a pilot of N asks for N answers.")
-
-    recipe, folder = options.open(target)
-    show = options.show
-    part = parse_shard(shard)
-    summary = verb(
-        recipe,
-        folder,
-        dry_run=options.dry_run,
-        limit=limit,
-        pilot=pilot,
-        shard=part,
-        retry_failed=retry_failed,
-        show=show,
-    )
-    tell(summary, show)
-    if summary.interrupted:
-        show.note(f"Interrupted; everything received is kept. Go on with: r1distill harvest {target}", 0)
-    return options.finish(summary)
-
-
-cli.add_command(batch_group(common, cls=InOrder))
-
-
-@cli.command("import")
-@click.argument("places", type=TARGET, nargs=-1, required=True, metavar="RUN...")
-@click.option(
-    "--to", type=TARGET, required=True, metavar="RUN", help="The run folder, or its recipe, that takes them."
-)
-@common()
-def import_(places: tuple[Path, ...], to: Path, options: Options) -> int:
-    """Take over the traces of other runs.
-
-    What was paid for there is not asked for again here. Parts of one sharded harvest need no import: copy their files
-    into one run folder.
-    """
-    from r1distill.importing import import_runs
-
-    _, folder = options.open(to)
-    return options.finish(import_runs(list(places), folder, dry_run=options.dry_run, show=options.show))
+cli.add_command(harvest)
+cli.add_command(batch)
+cli.add_command(import_)
 
 
 @cli.command()

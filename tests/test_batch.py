@@ -20,13 +20,13 @@ from fake_teacher import completion
 from filelock import FileLock
 from small_run import KEY, KEY_VARIABLE, SmallRun, holds_key
 
-from r1distill import batch_asking, cli
+from r1distill import batch_asking
 from r1distill.batch import SubmitSummary, export, lines, status, submit
 from r1distill.batch_collect import CollectSummary, collect, import_results
 from r1distill.batch_files import Limits
 from r1distill.batch_ledger import slots_out
 from r1distill.batch_plan import batch_kind, committed_usd
-from r1distill.cli_batch import batch_group
+from r1distill.cli_harvest import batch as batch_command
 from r1distill.errors import InputError, LockedError, R1DistillError, StopRunError, UsageError
 from r1distill.records import trace_id_of
 from r1distill.teachers import retry
@@ -603,7 +603,7 @@ def test_import_of_a_file_that_is_not_there(world: World, tmp_path: Path) -> Non
 
 @pytest.fixture
 def group() -> click.Group:
-    return batch_group(cli.common, cls=cli.InOrder)
+    return batch_command
 
 
 def test_the_command_line(world: World, group: click.Group, tmp_path: Path) -> None:
