@@ -337,7 +337,9 @@ def test_the_progress_line_says_what_matters() -> None:
 
 def test_when_no_problem_can_be_answered_the_recipe_is_at_fault(desk: Desk) -> None:
     teacher = FakeTeacher(error(400, "too long", code="context_length_exceeded"))
-    with pytest.raises(StopRunError, match=r"answered nothing, and 20 problems can't be answered.*--retry-failed"):
+    with pytest.raises(
+        StopRunError, match=r"answered nothing, and 20 problems can't be answered.*--retry-failed"
+    ):
         desk.ask(teacher, wanted(300), limits={"max_in_flight": 4})
     assert teacher.count <= 24
 

@@ -153,8 +153,9 @@ class World:
 
     def fail(self, item: Wanted) -> None:
         with Ledger(self.folder / "run" / "failures.jsonl") as ledger:
-            ledger.append(Failure(slot=item.slot, prompt_id=item.prompt_id, sample=item.sample, teacher=item.teacher,
-                                  error_class="content_filter", http_status=400, attempts=1, final=True, message="", created=""))  # fmt: skip
+            ledger.append(Failure(
+                slot=item.slot, prompt_id=item.prompt_id, sample=item.sample, teacher=item.teacher, final=True,
+                error_class="content_filter", http_status=400, attempts=1, message="", created=""))  # fmt: skip
 
     def plan(self, **how: Any) -> Plan:
         recipe = self.recipe

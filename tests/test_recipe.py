@@ -91,7 +91,10 @@ PROBLEMS = '[prompts]\nproblems = "p.jsonl"\n'
         ('name = "x"\n[harvest]\nsamples = "4"', "'harvest.samples': should be a valid integer"),
         ('name = "x"\n[harvest]\nsamples = 0', "'harvest.samples': should be greater than or equal to 1"),
         ('name = "x"\n[harvest]\nstream = "yes"', "'harvest.stream': should be a valid boolean"),
-        ('name = "x"\n[harvest]\nassign = "some"', "'harvest.assign': should be 'all', 'mix', 'tag' or 'fallback'"),
+        (
+            'name = "x"\n[harvest]\nassign = "some"',
+            "'harvest.assign': should be 'all', 'mix', 'tag' or 'fallback'",
+        ),
         ('name = "x"\nteacher = 3', "'teacher': should be a valid dictionary"),
         ('name = "x"\n[evaluate]\nproblems = 3', "'evaluate.problems': should be a valid string"),
         ('name = "../x"', "'name'"),

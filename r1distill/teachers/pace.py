@@ -127,7 +127,9 @@ class Pace:
         """The teacher refused for being asked too much; `rate`: it counts requests a minute (429), else it is busy."""
         now = self._clock()
         current = self._current_rate(now)
-        drained = now < self._shut_until + CUT_EVERY_S  # by the shut gate: what is under way tells nothing then
+        drained = (
+            now < self._shut_until + CUT_EVERY_S
+        )  # by the shut gate: what is under way tells nothing then
         self.hold(wait_s if wait_s is not None else PAUSE_S if rate else 0.0)
         if now - self._cut_at < CUT_EVERY_S:
             return
