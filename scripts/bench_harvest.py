@@ -138,7 +138,7 @@ def compare(
 
 
 def plain(options: Options) -> list[Row]:
-    """Short answers in one piece, many at once."""
+    """Answers in one piece, many at once; they come as fast as the client can take them."""
     return compare(options, Setting("plain"), options.size(3000, 60), options.size(1000, 20))
 
 
@@ -191,7 +191,8 @@ def limit(options: Options) -> list[Row]:
 
 def memory(options: Options) -> list[Row]:
     """Many short answers: the peak, and what each further trace costs."""
-    setting, prompts = Setting("plain", answer_bytes=200), options.size(300_000, 500)
+    latency_s = options.size(500, 10) / 1000  # so that the teacher really holds 1,000 at a time
+    setting, prompts = Setting("plain", answer_bytes=200, median_s=latency_s), options.size(300_000, 500)
     found = measure(options, "harvest", setting, prompts, options.size(1000, 20))
     return [{**found, "growth": found["bytes_per_trace"]}]
 
