@@ -10,14 +10,19 @@ that a limit is met by a few requests and not by a thousand.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
 
 from r1distill.teachers.limits import Limits
 
-FIRST_RATE, DOUBLES_EVERY_S = 500.0, 0.1
-"""Requests a second at the start, and how fast that grows until nothing holds it back (1,000 are let go in 0.4 s)."""
+FIRST_RATE, DOUBLES_EVERY_S, STARTED_AFTER = 500.0, 0.1, 5_000
+"""Requests a second at the start, how fast that grows (1,000 are let go in 0.4 s), and after how many it plays no part."""
+FIRST_WAVE, LISTEN_S = 32, 0.5
+"""So many requests go before anything is heard; the next ones wait for that, but no longer than so many seconds."""
+START_BURST_S = 0.004
+"""As BURST_S, while the rate grows."""
 SHARE_OF_LIMIT = 0.99
 """Of a limit that the teacher states, so that its own counting never runs out."""
 BURST_S = 0.1
@@ -56,9 +61,13 @@ class Pace:
         """True: the rate was found by trying, so that it may grow."""
         self._tokens_rate = tokens_per_min / 60 if tokens_per_min else None
         self._window_s, self._clock = limit_window_s, clock
-        self._began: float | None = None if ramp else -1e9
+        self._sent = 0 if ramp else STARTED_AFTER
+        """Requests let go since the start, or since the gate was shut."""
+        self._heard, self._first_at = not ramp, 0.0
+        """Whether any of them has ended, and when the first one went."""
         self._shut_until = self._next_at = self._tokens_at = -1e9
-        self._cut_at = self._watched_from = -1e9
+        self._cut_at = -1e9
+        self._watched_from = clock()
         self._answers = 0
         self._waiting: deque[tuple[asyncio.Future[bool], float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -98,6 +107,7 @@ class Pace:
     def leave(self) -> None:
         """A request that was let go has ended, however it ended."""
         self.in_flight -= 1
+        self._heard = True
         self._pump()
 
     def answered(self, tokens_estimated: float = 0.0, tokens_used: float | None = None) -> None:
@@ -121,7 +131,7 @@ class Pace:
         """Shut the gate for all workers."""
         if seconds > 0:
             self._shut_until = max(self._shut_until, self._clock() + min(seconds, LONGEST_HOLD_S))
-            self._began = self._shut_until  # and not all at once when it opens
+            self._sent, self._heard = 0, False  # and not all at once when it opens
 
     def overloaded(self, rate: bool, wait_s: float | None = None) -> None:
         """The teacher refused for being asked too much; `rate`: it counts requests a minute (429), else it is busy."""
@@ -141,15 +151,17 @@ class Pace:
 
     def _find_rate(self, now: float, current: float | None) -> None:
         watched_s = now - self._watched_from
-        if self._rate is not None and GOODPUT_AFTER_S <= watched_s < 1e6:
-            self._rate = max(1 / 60, GOODPUT_SHARE * self._answers / watched_s)
-        else:
-            self._rate = max(1 / 60, RATE_CUT * (current or 100.0))
+        goodput = self._answers / watched_s if watched_s > 0 else 0.0
+        if self._found and watched_s >= GOODPUT_AFTER_S:
+            self._rate = GOODPUT_SHARE * goodput
+        else:  # what came so far holds a burst that the teacher had saved up, so that it is too much, but a bound
+            self._rate = RATE_CUT * min(current or 100.0, 2 * goodput or 1e9)
+        self._rate = max(1 / 60, self._rate)
         self._found = True
 
     def _current_rate(self, now: float) -> float | None:
         """Requests a second at most, now; None: as many as there are."""
-        ramp = self._ramp_rate(now)
+        ramp = self._ramp_rate()
         if self._rate is None:
             return ramp
         rate = self._rate
@@ -157,11 +169,14 @@ class Pace:
             rate *= RATE_GROWS ** min(300.0, max(0.0, now - self._cut_at))
         return rate if ramp is None else min(rate, ramp)
 
-    def _ramp_rate(self, now: float) -> float | None:
-        if self._began is None:
-            self._began = now
-        doublings = (now - self._began) / DOUBLES_EVERY_S
-        return FIRST_RATE * 2.0**doublings if doublings < 10 else None
+    def _ramp_rate(self) -> float | None:
+        """Grows with what was sent, not with the clock: a busy process must not make up for lost time at the start.
+
+        dN/dt = r0 2^(t/T) gives N = r0 T / ln 2 (2^(t/T) - 1), so that the rate is r0 + N ln 2 / T.
+        """
+        if self._sent >= STARTED_AFTER:
+            return None
+        return FIRST_RATE + self._sent * math.log(2) / DOUBLES_EVERY_S
 
     def _wait_s(self) -> float:
         """Seconds until the next request may go; infinite while too many are under way."""
@@ -171,14 +186,19 @@ class Pace:
         soonest = max(self._shut_until, self._tokens_at)
         if self._current_rate(now) is not None:
             soonest = max(soonest, self._next_at)
+        if not self._heard and self._sent >= FIRST_WAVE:
+            soonest = max(soonest, self._first_at + LISTEN_S)
         return soonest - now
 
     def _let_go(self, tokens: float) -> None:
         now = self._clock()
         rate = self._current_rate(now)
         self.in_flight += 1
+        burst_s = START_BURST_S if self._sent < STARTED_AFTER else BURST_S
+        self._first_at = self._first_at if self._sent else now
+        self._sent += 1
         if rate is not None:
-            self._next_at = max(self._next_at, now - BURST_S) + 1 / rate
+            self._next_at = max(self._next_at, now - burst_s) + 1 / rate
         if self._tokens_rate:
             self._tokens_at = max(self._tokens_at, now - BURST_S) + tokens / self._tokens_rate
 

@@ -74,11 +74,22 @@ def test_no_more_than_the_limit_are_under_way_and_no_fewer() -> None:
     run(work)
 
 
+def test_once_something_is_heard_the_others_follow() -> None:
+    async def work(loop: Clockwork) -> None:
+        p = pace(loop)
+        asyncio.get_running_loop().call_later(0.1, lambda: (p.leave(), p.answered()))
+        went = await stream(loop, p, 1000, 5.0)
+        assert sum(at < 0.1 for at in went) == 32
+        assert max(went) < 0.6
+
+    run(work)
+
+
 def test_the_first_requests_do_not_go_all_at_once_but_soon() -> None:
     async def work(loop: Clockwork) -> None:
         went = await stream(loop, pace(loop), 1000, 5.0)
-        assert sum(at < 0.02 for at in went) < 80
-        assert max(went) < 0.6
+        assert sum(at < 0.4 for at in went) == 32  # nothing was heard yet
+        assert max(went) < 1.0
 
     run(work)
 
