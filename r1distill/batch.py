@@ -30,12 +30,13 @@ from r1distill.batch_ledger import (
     slots_out,
 )
 from r1distill.batch_plan import base_url, export_kinds, plan_files, release_strays, reserve, submit_kinds
+from r1distill.batch_waiting import Waiting, came, waiting
 from r1distill.errors import UsageError
 from r1distill.ledger import storage_errors
 from r1distill.problems import ProblemSet
 from r1distill.recipe import Recipe
 from r1distill.run import Run
-from r1distill.show import Show, dollars
+from r1distill.show import Show, counted, dollars
 from r1distill.teachers.endpoints import open_endpoint
 
 OURS = re.compile(r"(.+-[0-9a-f]{16})(\.items)?\.jsonl")
@@ -63,7 +64,9 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     batches: list[dict[str, Any]]
     out: int
-    """Slots that wait in batches."""
+    """Answers that wait in batches or in exported files."""
+    exported: int = 0
+    """Of these, the ones in exported files."""
     warnings: list[str] = []
 
 
@@ -149,8 +152,9 @@ def status(recipe: Recipe, run: Run, *, show: Show | None = None) -> BatchStatus
         return BatchStatus(batches=[], out=0)
     with BatchLedger(run) as ledger:
         warnings = asyncio.run(refresh(recipe, run, ledger))
-        rows = [row_of(batch) for batch in ledger.batches.values()]
-    return BatchStatus(batches=rows, out=len(slots_out(run)), warnings=warnings)
+        rows = [_row_now(run, batch) for batch in ledger.batches.values()]
+    left = waiting(run)
+    return BatchStatus(batches=rows, out=left.total, exported=left.exported, warnings=warnings)
 
 
 def _planned(ledger: BatchLedger, recipe: Recipe, part: Part, kind: str, out: bool = True) -> Batch:
@@ -179,6 +183,12 @@ def _copy(path: Path, to: Path) -> None:
         part = to / f"{path.name}.part"
         shutil.copyfile(path, part)
         part.replace(to / path.name)
+
+
+def _row_now(run: Run, batch: Batch) -> dict[str, Any]:
+    """A row of `row_of`; of an export that is out nobody but our own traces knows how much was done."""
+    row = row_of(batch)
+    return {**row, "done": came(run, batch)} if batch.kind == "export" and batch.open else row
 
 
 def row_of(batch: Batch) -> dict[str, Any]:
@@ -214,21 +224,26 @@ def lines(summary: SubmitSummary, verb: str) -> Iterator[str]:
     s = summary
     yield from s.warnings
     if s.out_before:
-        yield f"{s.out_before:,} answers were out in batches before."
+        yield f"{counted(s.out_before, 'answer')} {_were(s.out_before)} out in batches before."
     if s.resumed:
-        yield f"{s.resumed:,} batches of an interrupted submit were finished."
+        yield f"{counted(s.resumed, 'batch', 'batches')} of an interrupted submit {_were(s.resumed)} finished."
     if not s.batches:
-        yield "Nothing more is owed: no new batch."
+        out = " beside what is out in batches" if s.out_before else ""
+        yield f"Nothing more is owed{out}: no new {'batch' if verb == 'submit' else 'file'}."
         return
-    would = {"submit": ("would be submitted", "submitted"), "export": ("would be written", "written")}[verb][
-        not s.dry_run
-    ]
+    done = {"submit": "submitted", "export": "written"}[verb]
+    would = f"would be {done}" if s.dry_run else done
     most = (
         "at a cost nobody knows (no price or ceiling)"
         if s.worst_usd is None
         else f"at most {dollars(s.worst_usd)}"
     )
-    yield f"{s.lines:,} requests in {len(s.batches):,} files {would}, {most} by the recipe's price."
+    files = counted(len(s.batches), "file")
+    yield f"{counted(s.lines, 'request')} in {files} {would}, {most} by the recipe's price."
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def tell(status: BatchStatus, show: Show) -> None:
@@ -242,6 +257,8 @@ def tell(status: BatchStatus, show: Show) -> None:
         for b in status.batches
     ]  # fmt: skip
     show.table("Batches", columns, rows)
-    show.note(
-        f"{status.out:,} answers are out in batches." if status.batches else "No batch was ever submitted."
-    )
+    told = Waiting(status.out - status.exported, status.exported).lines()
+    if not status.batches:
+        told = ["No batch was ever submitted, no file exported."]
+    for line in told or ["Nothing is out: no batch and no exported file is waited for."]:
+        show.note(line)

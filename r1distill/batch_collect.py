@@ -23,15 +23,15 @@ from r1distill.batch_ledger import (
     read_batches,
     read_items,
     result_files,
-    slots_out,
 )
 from r1distill.batch_plan import release
+from r1distill.batch_waiting import Waiting, waiting
 from r1distill.errors import InputError, UsageError
 from r1distill.owed import Wanted, harvest_wanted
 from r1distill.problems import ProblemSet
 from r1distill.recipe import Recipe
 from r1distill.run import Run
-from r1distill.show import Show, dollars
+from r1distill.show import Show, counted, dollars
 from r1distill.teachers.refusals import Refusal
 
 
@@ -55,16 +55,22 @@ def collect(
             if _fetched(run, batch):
                 _take_batch(recipe, run, ledger, batch, totals)
                 (show or Show(0)).note(
-                    f"{batch.name}: {batch.status}, {batch.counts.get('traces', 0):,} traces."
+                    f"{batch.name}: {batch.status}, {counted(batch.counts.get('traces', 0), 'trace')}."
                 )
-    return totals.summary(len(slots_out(run)))
+    return totals.summary(waiting(run))
 
 
 def _would_collect(run: Run) -> CollectSummary:
     batches = read_batches(run).values()
     due = [b for b in batches if b.open and b.ended and b.kind != "export"]
-    out = len(slots_out(run))
-    return CollectSummary(collected=[b.name for b in due], out=out, still_owed=out, dry_run=True)
+    left = waiting(run)
+    return CollectSummary(
+        collected=[b.name for b in due],
+        out=left.total,
+        exported=left.exported,
+        still_owed=left.total,
+        dry_run=True,
+    )
 
 
 async def _fetch(recipe: Recipe, run: Run, due: Iterable[Batch]) -> list[str]:
@@ -160,7 +166,7 @@ def import_results(
         if ledger is not None:
             run.save_recipe(recipe)
             run.save_prompts(list(ProblemSet(recipe)))
-    return totals.summary(len(slots_out(run)), dry_run)
+    return totals.summary(waiting(run), dry_run)
 
 
 def _finder(recipe: Recipe, run: Run, batches: Iterable[Batch], ids: set[str]) -> Find:
@@ -197,8 +203,8 @@ def _close_export(run: Run, ledger: BatchLedger, batch: Batch, intake: Intake, t
         totals.collected.append(batch.name)
     elif not intake.seen.isdisjoint(items):
         totals.warnings.append(
-            f"{batch.name}: {missing:,} of {len(items):,} lines have not come; they stay out until they are imported, or "
-            f"until `batch collect --forget {batch.name}`."
+            f"{batch.name}: {missing:,} of {counted(len(items), 'line')} {'has' if missing == 1 else 'have'} not come; "
+            f"harvest does not ask for them until they are imported, or `batch collect --forget {batch.name}` gives them up."
         )
 
 
@@ -209,11 +215,13 @@ def lines(s: CollectSummary) -> list[str]:
         text.append("Nothing has ended as far as is known here (`batch status` asks).")
     if s.collected:
         text.append(
-            f"{len(s.collected):,} batches {'would be ' if s.dry_run else ''}done with: {', '.join(s.collected)}."
+            f"{counted(len(s.collected), 'batch', 'batches')} {'would be ' if s.dry_run else ''}done with: "
+            f"{', '.join(s.collected)}."
         )
     if s.traces or s.already:
         text.append(
-            f"{s.traces:,} new traces ({s.truncated:,} cut), {dollars(s.cost_usd)}; {s.already:,} were there already."
+            f"{counted(s.traces, 'new trace')} ({s.truncated:,} cut){_cost(s)}; {s.already:,} "
+            f"{'was' if s.already == 1 else 'were'} there already."
         )
     if s.failed_final or s.failed_open or s.never_asked:
         text.append(
@@ -223,6 +231,8 @@ def lines(s: CollectSummary) -> list[str]:
         text.append(
             f"Lines passed over: {s.unknown:,} unknown, {s.duplicates:,} twice, {s.torn:,} unreadable."
         )
-    if s.out:
-        text.append(f"{s.out:,} answers are still out in batches.")
-    return text
+    return text + Waiting(s.out - s.exported, s.exported).lines()
+
+
+def _cost(s: CollectSummary) -> str:
+    return f", {dollars(s.cost_usd)}" if s.traces else ""

@@ -17,6 +17,7 @@ import msgspec
 
 from r1distill.batch_files import NEVER_ASKED, Result, read_results
 from r1distill.batch_ledger import Batch, read_items, request_file
+from r1distill.batch_waiting import Waiting
 from r1distill.errors import InputError
 from r1distill.exchange import failure_of, trace_of
 from r1distill.ledger import Ledger, read_lines
@@ -62,7 +63,9 @@ class CollectSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Of the traces, by the teacher's own figures or the recipe's price; None when any is unknown."""
     without_reasoning: int = 0
     out: int = 0
-    """Slots that still wait in batches."""
+    """Answers that still wait in batches or in exported files."""
+    exported: int = 0
+    """Of these, the ones in exported files."""
     still_owed: int = 0
     """Of what was waited for: slots that still wait, and those that came back without an answer."""
     dry_run: bool = False
@@ -278,16 +281,16 @@ class Totals:
                     f"{batch.name} ended as {batch.status}{why}: {missing:,} of {batch.lines:,} answers did not come."
                 )
 
-    def summary(self, out: int, dry_run: bool = False) -> CollectSummary:
+    def summary(self, left: Waiting, dry_run: bool = False) -> CollectSummary:
         """All of it."""
         c = self.counts
         names = ("traces", "truncated", "failed_final", "failed_open", "never_asked", "already", "duplicates", "unknown",
                  "torn", "without_reasoning")  # fmt: skip
         facts: dict[str, Any] = {name: c[name] for name in names}
         return CollectSummary(
-            collected=self.collected, odd=self.odd, out=out, dry_run=dry_run, warnings=[*self.warnings, *self._refused()],
-            cost_usd=None if self.cost_unknown or not c["traces"] else self.cost_usd,
-            still_owed=out + c["failed_open"] + c["never_asked"], **facts,
+            collected=self.collected, odd=self.odd, out=left.total, exported=left.exported, dry_run=dry_run,
+            warnings=[*self.warnings, *self._refused()], cost_usd=None if self.cost_unknown else self.cost_usd,
+            still_owed=left.total + c["failed_open"] + c["never_asked"], **facts,
         )  # fmt: skip
 
     def _refused(self) -> list[str]:

@@ -22,7 +22,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from r1distill.errors import InputError, LockedError
-from r1distill.ledger import Ledger, read_lines
+from r1distill.ledger import Ledger, read_lines, starting_gate
 from r1distill.run import Run
 
 Event = Literal[
@@ -255,6 +255,7 @@ def no_harvest_beside(run: Run) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     names = {"part-1-of-1.jsonl", *(path.name for path in folder.glob("part-*-of-*.jsonl"))}
     with ExitStack() as stack:
+        stack.enter_context(starting_gate(run.folder))
         for name in sorted(names):
             try:
                 stack.enter_context(FileLock(str(folder / name) + ".lock").acquire(timeout=0))

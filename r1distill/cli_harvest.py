@@ -37,6 +37,8 @@ def harvest(
 
     Owed is what the recipe wants and the run does not have yet. Ctrl-C is safe; the same command goes on.
     """
+    from r1distill.errors import StopRunError
+    from r1distill.forecast import missing_keys
     from r1distill.harvest import harvest as verb
     from r1distill.harvest import parse_shard
     from r1distill.harvest_summary import tell
@@ -47,17 +49,25 @@ def harvest(
     recipe, folder = options.open(target)
     show = options.show
     part = parse_shard(shard)
-    summary = verb(
-        recipe,
-        folder,
-        dry_run=options.dry_run,
-        limit=limit,
-        pilot=pilot,
-        shard=part,
-        retry_failed=retry_failed,
-        show=show,
-    )
-    tell(summary, show)
+    for text in missing_keys(recipe) if options.dry_run else ():
+        show.note(text)
+    try:
+        summary = verb(
+            recipe,
+            folder,
+            dry_run=options.dry_run,
+            limit=limit,
+            pilot=pilot,
+            shard=part,
+            retry_failed=retry_failed,
+            show=show,
+        )
+    except StopRunError as stop:
+        if stop.summary is not None:  # what was got before it stopped
+            tell(stop.summary, show)
+            options.finish(stop.summary)
+        raise
+    tell(summary, show, folder.folder)
     if summary.interrupted:
         show.note(f"Interrupted; everything received is kept. Go on with: r1distill harvest {target}", 0)
     return options.finish(summary)
@@ -77,6 +87,10 @@ def import_(places: tuple[Path, ...], to: Path, options: Options) -> int:
     """
     from r1distill.importing import import_runs
 
+    if not to.exists() and options.run_dir is None and to.suffix != ".toml":
+        raise click.UsageError(
+            f"There is no run folder {to}. A run that does not exist yet is named by its recipe: --to recipe.toml."
+        )
     _, folder = options.open(to)
     return options.finish(import_runs(list(places), folder, dry_run=options.dry_run, show=options.show))
 

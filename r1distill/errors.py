@@ -15,6 +15,8 @@ Messages are complete sentences: they are printed as they are, without a traceba
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class R1DistillError(Exception):
     """The root: the command line prints its text as one sentence and exits with `exit_code`."""
@@ -46,6 +48,9 @@ class LockedError(R1DistillError):
 
 class StopRunError(R1DistillError):
     """The teacher would refuse every further request, so asking on makes no sense."""
+
+    summary: Any = None
+    """What was done before, if a harvest was going on."""
 
 
 class NothingKeptError(R1DistillError):

@@ -10,12 +10,12 @@ import msgspec
 from r1distill.account import is_paid
 from r1distill.index import Index
 from r1distill.ledger import read_at
-from r1distill.owed import Plan
+from r1distill.owed import Plan, escalated
 from r1distill.recipe import Recipe
 from r1distill.records import Trace
 from r1distill.run import Run
 from r1distill.show import dollars
-from r1distill.teachers.money import Estimate, History, estimate
+from r1distill.teachers.money import Ceilings, Estimate, History, estimate
 from r1distill.teachers.price_guess import guessed_usd
 from r1distill.teachers.providers import provider
 
@@ -48,12 +48,15 @@ def estimates(
         section = recipe.teacher[name]
         if not is_paid(recipe, name):
             continue
-        chars = most = 0
+        chars, ceilings, bounded = 0, Ceilings(), True
         for item in plan.items(name, chosen):
             chars += sum(len(message.content) for message in item.messages)
-            most = max(most, item.max_tokens or 0)
+            bounded = bounded and item.max_tokens is not None
+            once_more = None if item.escalated else escalated(item.max_tokens, recipe.harvest.escalate)
+            ceilings = Ceilings(ceilings.first + (item.max_tokens or 0), ceilings.again + (once_more or 0))
         past = history(run, index, name)
-        found.append(_told(name, section, estimate(chars, answers, most or None, section.price, past)))
+        most = ceilings if bounded else None
+        found.append(_told(name, section, estimate(chars, answers, most, section.price, past)))
     return found
 
 

@@ -15,8 +15,8 @@ import msgspec
 
 from r1distill.ask import Asker
 from r1distill.checks.grading import grade_many
+from r1distill.desk import Terms
 from r1distill.errors import RecipeError
-from r1distill.lane import Terms
 from r1distill.ledger import Ledger, write_atomic
 from r1distill.owed import Wanted, owed, want
 from r1distill.problems import load_problems

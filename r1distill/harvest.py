@@ -13,24 +13,23 @@ from typing import NamedTuple
 
 import msgspec
 
-from r1distill.account import check_budget, is_paid, opened, spent
+from r1distill.account import Account, check_budget, is_paid, opened, spent
 from r1distill.ask import Asker
 from r1distill.batch_ledger import slots_out
+from r1distill.desk import Terms, TokenStore
 from r1distill.errors import LockedError, StopRunError, UsageError
 from r1distill.estimates import estimates
 from r1distill.harvest_summary import HarvestSummary, started, summarise
 from r1distill.index import Index
-from r1distill.lane import Terms, TokenStore
-from r1distill.ledger import Ledger, is_being_written
+from r1distill.ledger import Ledger, is_being_written, read_at, starting_gate
 from r1distill.live import LiveFile
 from r1distill.logprob_store import LogprobStore
 from r1distill.owed import harvest_plan
 from r1distill.problems import ProblemSet
 from r1distill.recipe import Recipe
-from r1distill.records import Trace
+from r1distill.records import Trace, split_ceiling
 from r1distill.run import Run
 from r1distill.show import Show
-from r1distill.spending import Spending
 from r1distill.tally import Tally
 from r1distill.teachers.endpoints import open_endpoint
 from r1distill.teachers.keys import api_key
@@ -38,6 +37,8 @@ from r1distill.teachers.notes import recipe_notes
 from r1distill.teachers.providers import logprobs_body, provider
 
 Shard = tuple[int, int]
+RECENT = 8
+"""Earlier answers that are looked at, to know a teacher that has answered before."""
 
 
 class Files(NamedTuple):
@@ -45,7 +46,7 @@ class Files(NamedTuple):
 
     traces: Ledger
     failures: Ledger
-    spending: Spending
+    account: Account
     store: TokenStore | None
 
 
@@ -63,7 +64,7 @@ def harvest(
 ) -> HarvestSummary:
     """Ask for all owed answers: `limit` at most, or `pilot` ones spread over all; those of `shard` (i of n) only.
 
-    Raises R1DistillError; what was received before is kept, and summed up in the manifest.
+    Raises R1DistillError; what was received before is kept. A StopRunError carries the summary, as the manifest does.
     """
     job = Harvest(recipe, run, shard, retry_failed, show or Show(0), on_trace)
     if dry_run:
@@ -78,7 +79,7 @@ class Harvest:
         self, recipe: Recipe, run: Run, shard: Shard, retry_failed: bool, show: Show,
         on_trace: Callable[[Trace], None] | None,
     ) -> None:  # fmt: skip
-        self.recipe, self.run, self.shard, self.retry_failed = recipe, run, shard, retry_failed
+        self.recipe, self.run, self.shard, self._retry_failed_now = recipe, run, shard, retry_failed
         self.show, self.on_trace = show, on_trace
         self.problems = ProblemSet(recipe)
         self.plan = harvest_plan(recipe, self.problems)
@@ -102,7 +103,7 @@ class Harvest:
         )
 
     def ask(self, limit: int | None, pilot: int | None) -> HarvestSummary:
-        """Do it."""
+        """Do it. A StopRunError carries the summary of what was done before."""
         if not self.run.folder.exists():
             self._check_keys(list(self.recipe.teacher))  # before there is anything on the disk
         with self._files() as files:
@@ -114,34 +115,43 @@ class Harvest:
                 self.plan,
                 len(self.problems),
                 self.warnings,
-                files.spending.spent_usd,
+                files.account.total_usd,
                 self.recipe.harvest.budget_usd,
             )
+            self._retry_failed_now = False  # what fails from now on is not asked again in this call
             tally, stop = self._rounds(files, limit, pilot)
             summary = summarise(before, tally, self._still_owed(before, tally), stop)
-            summary = self._finish(summary, pilot)
+            summary = self._finish(summary, files.account, pilot)
         if stop is not None:
+            stop.summary = summary
             raise stop
         return summary
 
     def _still_owed(self, before: HarvestSummary, tally: Tally) -> int:
-        if self.recipe.harvest.assign != "fallback":
+        """Counted where that is exact; where answers settle in more than one step, by a fresh look."""
+        if self.recipe.harvest.assign != "fallback" and self.recipe.harvest.escalate is None:
             return max(0, before.still_owed - tally.settled)
         with self.run.index() as index:
             self._look(index)
         return self.plan.still_owed
 
-    def _finish(self, summary: HarvestSummary, pilot: int | None) -> HarvestSummary:
+    def _finish(self, summary: HarvestSummary, account: Account, pilot: int | None) -> HarvestSummary:
         """Add what only the files tell, and note the summary in the manifest (if anything was asked)."""
         with self.run.index() as index:
             index.catch_up("traces", self.run.ledger_folder("traces"))
-            total = spent(self.recipe, self.run, index, self.shard).total
             if pilot:
                 self._look(index)
             rest = estimates(self.recipe, self.run, self.plan, index) if pilot else []
             teachers = index.totals("traces")
         summary = msgspec.structs.replace(
-            summary, spent_usd=total, estimates=rest, teachers=teachers, pilot=bool(pilot)
+            summary,
+            spent_usd=account.total_usd,
+            maybe_usd=account.maybe_usd,
+            share_usd=account.spending.limit_usd,
+            shard=self.shard,
+            estimates=rest,
+            teachers=teachers,
+            pilot=bool(pilot),
         )
         key = "harvest" if self.shard == (1, 1) else f"harvest {self.shard[0]}/{self.shard[1]}"
         if summary.asked or key not in self.run.manifest():
@@ -158,7 +168,7 @@ class Harvest:
         self.plan.look(
             index,
             "traces",
-            retry_failed=self.retry_failed,
+            retry_failed=self._retry_failed_now,
             mine=lambda slot: in_shard(slot, self.shard),
             out=slots_out(self.run),
             passed=self._left_alone,
@@ -166,40 +176,38 @@ class Harvest:
         )
 
     def _chosen(self, limit: int | None, pilot: int | None) -> Collection[int] | None:
+        """The positions of the plan to ask for; None: all. With a fallback they name answers, whoever gives them."""
         if pilot is not None:
-            return self.plan.spread(pilot)
-        return None if limit is None else self.plan.first(limit)
+            return self.plan.with_others(self.plan.spread(pilot))
+        return None if limit is None else self.plan.with_others(self.plan.first(limit))
 
     def _rounds(
         self, files: Files, limit: int | None, pilot: int | None
     ) -> tuple[Tally, StopRunError | None]:
         """Ask, with a fallback as often as it takes to have tried every teacher: (what was done, why it stopped)."""
-        total = Tally(budget_usd=self.recipe.harvest.budget_usd)
-        stop: StopRunError | None = None
-        while True:
-            left_to_ask = None if limit is None else limit - total.asked
-            chosen = self._chosen(left_to_ask, pilot)
+        tally, stop = Tally(budget_usd=self.recipe.harvest.budget_usd), None
+        chosen = self._chosen(limit, pilot)
+        for _ in range(len(self.plan.parties) if self.recipe.harvest.assign == "fallback" else 1):
             counts = self.plan.left(chosen)
             if not counts:
-                return total, stop
-            tally, stop = self._asked(files, counts, chosen, total)
-            fallback = self.recipe.harvest.assign == "fallback" and not (
-                tally.interrupted or tally.over_budget
-            )
-            if not fallback or not (tally.given_up or stop):
-                return total, stop
+                break
+            stop = self._asked(files, counts, chosen, tally)
+            if self.recipe.harvest.assign != "fallback" or tally.interrupted or tally.over_budget:
+                break
             self._left_alone |= tally.given_up
-            self._gone |= {name for name, lane_stop in tally.stopped.items() if lane_stop}
+            self._gone |= set(tally.stopped)
             with self.run.index() as index:
                 self._look(index)
-            if stop is not None and self.plan.left():
+            if stop is not None and self.plan.left(chosen):
                 self.show.note(f"{stop} The next teacher goes on.")
-                total.warnings.append(str(stop))
+                tally.warnings.append(str(stop))
+                stop = None
+        return tally, stop
 
     def _asked(
         self, files: Files, counts: dict[str, int], chosen: Collection[int] | None, tally: Tally
-    ) -> tuple[Tally, StopRunError | None]:
-        """One round; `tally` is counted on."""
+    ) -> StopRunError | None:
+        """One round, counted on in `tally`; returns why a teacher stopped."""
         recipe = self.recipe
         self._check_keys(list(counts))
         tally.given_up, tally.stopped = set(), {}
@@ -213,7 +221,7 @@ class Harvest:
             live = LiveFile(self.run, self.shard, sum(counts.values()))
             asker = Asker(
                 endpoints, recipe.harvest, files.traces, files.failures, tally=tally, terms=self._terms(list(counts)),
-                spending=files.spending, store=files.store, escalate=recipe.harvest.escalate,
+                spending=files.account.spending, store=files.store, escalate=recipe.harvest.escalate,
                 reasoning_required=recipe.harvest.reasoning == "required", top_logprobs=recipe.harvest.top_logprobs,
                 show=self.show, on_trace=self.on_trace, on_tick=live.write,
             )  # fmt: skip
@@ -221,21 +229,30 @@ class Harvest:
             try:
                 asker.run({name: self.plan.items(name, chosen) for name in counts}, "harvest", counts)
             except StopRunError as stop:
-                return tally, stop
-        return tally, None
+                return stop
+        return None
 
     def _terms(self, names: list[str]) -> dict[str, Terms]:
-        with self.run.index() as index:
-            known = {row["teacher"] for row in index.totals("traces") if row["traces"]}
         found = {}
         for name in names:
             section = self.recipe.teacher[name]
             row = provider(section.provider)
             found[name] = Terms(
                 section.price, section.max_in_flight, section.requests_per_min, section.tokens_per_min,
-                row.requests_window_s, logprobs_body(row, self.recipe.harvest.top_logprobs), name in known,
+                row.requests_window_s, logprobs_body(row, self.recipe.harvest.top_logprobs), self._recent(name),
             )  # fmt: skip
         return found
+
+    def _recent(self, name: str) -> list[Trace]:
+        """A few answers that this teacher gave before, by the same model with the same sampling."""
+        party = next(party for party in self.plan.parties if party.name == name)
+        rest, decoder = split_ceiling(party.sampling)[0], msgspec.json.Decoder(Trace)
+        with self.run.index() as index:
+            places = index.some("traces", name, RECENT)
+        lines = [
+            next(read_at(self.run.ledger_folder("traces") / file, [(at, size)])) for file, at, size in places
+        ]
+        return [t for t in map(decoder.decode, lines) if (t.model, t.sampling) == (party.model, rest)]
 
     def _check_keys(self, names: list[str]) -> None:
         """Raises RecipeError for a key that is missing, before anything is opened or asked."""
@@ -251,21 +268,22 @@ class Harvest:
         number, count = self.shard
         folder = self.run.ledger_folder("traces")
         with ExitStack() as stack:
-            traces = stack.enter_context(Ledger(folder / f"part-{number}-of-{count}.jsonl"))
-            self._refuse_other_splits()
+            with starting_gate(self.run.folder):
+                traces = stack.enter_context(Ledger(folder / f"part-{number}-of-{count}.jsonl"))
+                self._refuse_other_splits()
             failures = stack.enter_context(Ledger(self.run.failures_file("traces", self.shard)))
             self.warnings += [
                 f"{x.path}: a torn last row ({x.torn_bytes} bytes) was cut off."
                 for x in (traces, failures)
                 if x.torn_bytes
             ]
-            spending = stack.enter_context(opened(self.recipe, self.run, self.shard))
+            account = stack.enter_context(opened(self.recipe, self.run, self.shard))
             store: TokenStore | None = None
             if self.recipe.harvest.top_logprobs:
                 store = stack.enter_context(
                     LogprobStore(self.run.folder / "logprobs", f"part-{number}-of-{count}")
                 )
-            yield Files(traces, failures, spending, store)
+            yield Files(traces, failures, account, store)
 
     def _refuse_other_splits(self) -> None:
         """Raises LockedError while a harvest of this run goes on that is split in another way: both would ask the same."""

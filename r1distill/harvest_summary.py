@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from r1distill.errors import StopRunError
-from r1distill.estimates import TeacherEstimate, rows
+from r1distill.estimates import TeacherEstimate
+from r1distill.forecast import COLUMNS, covered, plan_notes, table
 from r1distill.owed import Plan
-from r1distill.show import Show, dollars, duration
-from r1distill.tally import Tally
+from r1distill.show import Show, counted, dollars, duration
+from r1distill.tally import Tally, tokens_text
 
 
 class HarvestSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +20,9 @@ class HarvestSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     prompts: int
     wanted: int
+    """Answers that the recipe wants of this part of the harvest."""
+    of_all: int = 0
+    """Answers that the recipe wants of all parts."""
     had: int
     """Slots that were settled before: answers that are there, and final failures."""
     had_failed: int = 0
@@ -48,7 +53,13 @@ class HarvestSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Attempts of this harvest that broke off, so that nobody here knows whether they were billed."""
     spent_usd: float = 0.0
     """By the whole run so far, as far as it is known: traces, lost attempts, what a kill left under way."""
+    maybe_usd: float = 0.0
+    """Of that: for requests of which nobody here knows whether they were billed (broken off, or under way at a kill), at
+    their worst case."""
     budget_usd: float | None = None
+    share_usd: float | None = None
+    """What this part of the harvest may have spent in the end; the whole budget unless others had or have a share."""
+    shard: tuple[int, int] = (1, 1)
     over_budget: bool = False
     """Stopped since one more request might have cost more than the budget has left."""
     estimates: list[TeacherEstimate] = []
@@ -70,9 +81,15 @@ def started(
 ) -> HarvestSummary:
     """The summary of a harvest that has asked nothing yet."""
     return HarvestSummary(
-        prompts=prompts, wanted=plan.wanted, had=plan.had, had_failed=plan.had_failed, out_in_batches=plan.out,
-        still_owed=plan.still_owed, spent_usd=spent_usd, budget_usd=budget_usd, warnings=list(warnings),
+        prompts=prompts, wanted=plan.wanted, of_all=_positions(plan), had=plan.had, had_failed=plan.had_failed,
+        out_in_batches=plan.out, still_owed=plan.still_owed, spent_usd=spent_usd, budget_usd=budget_usd,
+        warnings=[*warnings, *plan_notes(plan)],
     )  # fmt: skip
+
+
+def _positions(plan: Plan) -> int:
+    """Answers of all parts; with a fallback the plan has a position for every teacher of an answer."""
+    return len(plan.states) // (len(plan.parties) if plan.assign == "fallback" else 1)
 
 
 def summarise(
@@ -85,58 +102,51 @@ def summarise(
         failed_final=tally.failed_final, failed_open=tally.failed_open, failures=dict(tally.failures),
         still_owed=still_owed, attempts=tally.attempts,
         retries=dict(tally.retries), prompt_tokens=tally.prompt_tokens, completion_tokens=tally.completion_tokens,
-        cost_usd=None if tally.cost_unknown or not tally.traces else tally.cost_usd, lost_usd=tally.lost_usd,
+        cost_usd=None if tally.cost_unknown else tally.cost_usd, lost_usd=tally.lost_usd,
         maybe_billed=tally.maybe_billed, over_budget=tally.over_budget, without_reasoning=tally.without_reasoning,
         elapsed_s=round(tally.elapsed_s, 2), interrupted=tally.interrupted, stopped=str(stop or ""),
         warnings=list(dict.fromkeys([*before.warnings, *tally.warnings])),
     )  # fmt: skip
 
 
-def tell(summary: HarvestSummary, show: Show) -> None:
-    """Print a summary for people."""
+def tell(summary: HarvestSummary, show: Show, folder: Path | None = None) -> None:
+    """Print a summary for people; what was told while it ran is not told again. With its run `folder`, say what is next."""
     for line in lines(summary):
-        show.note(line)
+        show.note_once(line)
     if summary.estimates:
         what = "What the rest may use" if summary.pilot else "What it would use"
-        columns = ("teacher", "answers", "prompt tokens", "completion tokens", "cost", "from")
-        show.table(f"{what} (low / expected / high)", columns, rows(summary.estimates))
+        show.table(what, COLUMNS, table(summary.estimates))
     if len(summary.teachers) > 1 and not summary.dry_run:
-        show.table(
-            "So far",
-            ("teacher", "traces", "cut", "completion tokens", "cost"),
-            _teacher_rows(summary.teachers),
-        )
+        columns = ("teacher", "traces", "cut", "completion tokens", "cost")
+        show.table("So far", columns, _teacher_rows(summary.teachers))
+    if folder is not None and not summary.dry_run:
+        more = summary.still_owed or summary.out_in_batches
+        show.note(f"Run folder: {folder}. Next: r1distill {'status' if more else 'filter'} {folder}")
 
 
 def _teacher_rows(teachers: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
-        (
-            t["teacher"],
-            f"{t['traces']:,}",
-            f"{t['truncated']:,}",
-            f"{t['completion_tokens'] or 0:,}",
-            dollars(None if t["cost_unknown"] else t["cost_usd"]),
-        )
+        (t["teacher"], f"{t['traces']:,}", f"{t['truncated']:,}", f"{t['completion_tokens'] or 0:,}",
+         dollars(None if t["cost_unknown"] else t["cost_usd"]))
         for t in teachers
-    ]
+    ]  # fmt: skip
 
 
 def lines(summary: HarvestSummary) -> list[str]:
     """The summary for people, a sentence a line."""
     s = summary
     text = [
-        f"{s.wanted:,} answers wanted for {s.prompts:,} problems; {s.had - s.had_failed:,} were there already."
+        f"{_part(s)}{counted(s.wanted, 'answer')} wanted for {counted(s.prompts, 'problem')}; "
+        f"{s.had - s.had_failed:,} were there already."
     ]
     if s.had_failed:
         text.append(
             f"{s.had_failed:,} failed for good earlier and are not asked again (--retry-failed asks them)."
         )
     if s.out_in_batches:
-        text.append(f"{s.out_in_batches:,} are out in batches (batch collect brings them).")
+        text.append(f"{s.out_in_batches:,} are out in batches: `r1distill batch status` says how they come.")
     if s.dry_run:
-        text.append(
-            f"A harvest would ask for {s.would_ask:,}; nothing was asked or written.{_budget_text(s)}"
-        )
+        text.append(f"A harvest would ask for {s.would_ask:,}; nothing was asked or written.{_budget(s)}")
         return [*s.warnings, *text]
     if s.asked:
         text.append(_asked(s))
@@ -147,22 +157,32 @@ def lines(summary: HarvestSummary) -> list[str]:
             "as its ceiling might go over it. Raise harvest.budget_usd to go on."
         )
     if s.still_owed:
-        text.append(f"{s.still_owed:,} answers are still owed: the same command goes on from here.")
-    return [*s.warnings, *text]
+        verb = "is" if s.still_owed == 1 else "are"
+        text.append(
+            f"{counted(s.still_owed, 'answer')} {verb} still owed: the same command goes on from here."
+        )
+    if s.pilot:
+        text.append(covered(s.estimates, s.budget_usd, s.spent_usd))
+    return [*s.warnings, *(line for line in text if line)]
+
+
+def _part(s: HarvestSummary) -> str:
+    number, count = s.shard
+    return "" if count == 1 else f"Part {number} of {count} ({s.wanted:,} of {counted(s.of_all, 'answer')}): "
 
 
 def _troubles(s: HarvestSummary) -> list[str]:
-    text = []
-    if s.truncated:
-        more = f"; {s.escalated:,} were asked once more with a higher one" if s.escalated else ""
-        text.append(
-            f"{s.truncated:,} answers were cut at max_tokens{more}; they are kept, and asked again only with a higher ceiling."
-        )
+    text = _cut(s)
     if s.asked and s.without_reasoning:
-        text.append(f"{s.without_reasoning:,} answers carry no reasoning that could be read.")
-    if s.failed_final or s.failed_open:
+        verb = "carries" if s.without_reasoning == 1 else "carry"
+        text.append(f"{counted(s.without_reasoning, 'answer')} {verb} no reasoning that could be read.")
+    if s.failed_final:
         text.append(
-            f"Failed: {s.failed_final:,} for good, {s.failed_open:,} to be asked again (failures.jsonl says why)."
+            f"{counted(s.failed_final, 'request')} failed for good (--retry-failed asks them again; failures.jsonl says why)."
+        )
+    if s.failed_open:
+        text.append(
+            f"{counted(s.failed_open, 'request')} failed for now; they stay owed (failures.jsonl says why)."
         )
     if s.lost_usd:
         text.append(
@@ -170,23 +190,41 @@ def _troubles(s: HarvestSummary) -> list[str]:
         )
     elif s.maybe_billed:
         text.append(
-            f"{s.maybe_billed:,} attempts broke off; whether they were billed only the provider knows."
+            f"{counted(s.maybe_billed, 'attempt')} broke off; whether they were billed only the provider knows."
         )
     return text
 
 
-def _budget_text(s: HarvestSummary) -> str:
+def _cut(s: HarvestSummary) -> list[str]:
+    """On answers that were cut at their ceiling."""
+    text = []
+    if s.escalated:
+        verb = "was" if s.escalated == 1 else "were"
+        text.append(
+            f"Of the answers cut at max_tokens, {s.escalated:,} {verb} asked once more with a higher ceiling (harvest.escalate)."
+        )
+    left = s.truncated - s.escalated
+    if left > 0:
+        again = "still cut" if s.escalated else "cut at max_tokens"
+        text.append(
+            f"{counted(left, 'answer')} {'is' if left == 1 else 'are'} {again}, and kept; only a higher max_tokens asks again."
+        )
+    return text
+
+
+def _budget(s: HarvestSummary) -> str:
     if s.budget_usd is None:
         return ""
-    return f" Of the budget of {dollars(s.budget_usd)}, {dollars(s.spent_usd)} are spent."
+    spent = f" Of the budget of {dollars(s.budget_usd)}, {dollars(s.spent_usd)} are spent."
+    told = covered(s.estimates, s.budget_usd, s.spent_usd)
+    return f"{spent} {told}" if told else spent
 
 
 def _asked(s: HarvestSummary) -> str:
-    rate = s.completion_tokens / s.elapsed_s if s.elapsed_s else 0.0
     repeated = s.attempts - s.asked - s.escalated
     counts = ", ".join(f"{count:,} {name}" for name, count in s.retries.items())
-    extra = f", {repeated:,} attempts repeated ({counts})" if repeated > 0 else ""
+    extra = f", {counted(repeated, 'attempt')} repeated ({counts})" if repeated > 0 else ""
+    used = tokens_text(s.completion_tokens, s.traces, s.elapsed_s, "completion tokens")
     return (
-        f"Got {s.traces:,} traces in {duration(s.elapsed_s)}: {s.completion_tokens:,} completion tokens "
-        f"({rate:.0f}/s), {dollars(s.cost_usd)}{extra}."
+        f"Got {counted(s.traces, 'trace')} in {duration(s.elapsed_s)}: {used}, {dollars(s.cost_usd)}{extra}."
     )

@@ -1,28 +1,36 @@
 """VERB import: take over the traces of another run, so that what was paid for there is not asked for again here.
 
 In: run folders (or their traces/part-*.jsonl files). Out: traces/part-import-DIGEST.jsonl of this run, one per source file,
-the rows byte for byte; failures that are final; log-probabilities. Importing again adds only what is new there. Shards of
-one harvest need no import: their files simply join when they are copied into one folder.
+the rows byte for byte; failures that are final; log-probabilities, also those that a killed harvest left in spools.
+Importing again adds only what is new there. Shards of one harvest need no import: their files simply join when they are
+copied into one folder.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
-from r1distill.errors import InputError, UsageError
+from r1distill.errors import InputError, R1DistillError, UsageError
 from r1distill.index import content_digest
-from r1distill.ledger import Ledger, read_lines
+from r1distill.ledger import Ledger, read_lines, storage_errors, write_atomic
+from r1distill.logprob_store import FILE_NAME, whole_frames
+from r1distill.owed import harvest_wanted
+from r1distill.problems import ProblemSet
 from r1distill.queries import batched
+from r1distill.recipe import Recipe
 from r1distill.records import Failure, Trace, digest
 from r1distill.run import Run
 from r1distill.show import Show
 
 CHUNK = 500
+LISTED = 5
+"""So many unreadable rows are named; the others are counted."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -36,9 +44,14 @@ class ImportSummary(msgspec.Struct, frozen=True, kw_only=True):
     """In this run already."""
     failures: int
     """Final failures taken over: their slots are not asked again."""
+    wanted: int | None
+    """Of the traces taken over now, those that the recipe of this run asks for; None when that can't be told."""
     logprob_files: int
+    """Files of log-probabilities taken over."""
     unreadable: list[str]
-    """FILE: byte OFFSET of rows that are no traces; they stay where they are."""
+    """FILE: byte OFFSET of the first rows that are no traces; they stay where they are."""
+    unreadable_rows: int
+    """How many there are in all."""
     dry_run: bool = False
 
 
@@ -47,47 +60,107 @@ class Source(msgspec.Struct, frozen=True):
 
     traces: Path
     failures: list[Path]
-    logprobs: list[Path]
+    logprobs: Path | None
+    """The folder of log-probabilities; one file of a run brings them."""
+
+
+class Found:
+    """What was found while importing."""
+
+    def __init__(self) -> None:
+        self.slots: Counter[str] = Counter()
+        """How many traces of each slot were taken over."""
+        self.unreadable: list[str] = []
+        self.unreadable_rows = 0
+
+    def pass_over(self, place: str) -> None:
+        """Count a row that is no trace."""
+        self.unreadable_rows += 1
+        if len(self.unreadable) < LISTED:
+            self.unreadable.append(place)
 
 
 def import_runs(
-    places: list[Path], run: Run, *, dry_run: bool = False, show: Show | None = None
+    places: list[Path],
+    run: Run,
+    recipe: Recipe | None = None,
+    *,
+    dry_run: bool = False,
+    show: Show | None = None,
 ) -> ImportSummary:
-    """Take over the traces of `places`. Raises InputError for what is no run or trace file of ours, LockedError."""
+    """Take over the traces of `places`; with the `recipe` of `run` the summary tells how many of them it wants.
+
+    Raises InputError for what is no run or trace file of ours, UsageError, LockedError, StorageError.
+    """
     show = show or Show(0)
     sources = [source for place in places for source in _sources(place, run)]
     total = {"traces": 0, "had": 0, "failures": 0, "logprob_files": 0}
-    unreadable: list[str] = []
+    found = Found()
     for source in sources:
-        found = _import(source, run, dry_run, unreadable)
-        for key, count in found.items():
+        counts = _import(source, run, dry_run, found)
+        for key, count in counts.items():
             total[key] += count
-        show.note(
-            f"{source.traces}: {found['traces']:,} traces {'to take' if dry_run else 'taken'} over, {found['had']:,} were there."
-        )
-    for place in unreadable:
-        show.note(f"{place}: no trace of ours; left out.")
+        verb = "to take" if dry_run else "taken"
+        show.note(f"{source.traces}: {counts['traces']:,} traces {verb} over, {counts['had']:,} were there.")
     if not dry_run and total["traces"]:
         with run.index() as index:
             index.catch_up("traces", run.ledger_folder("traces"))
-    return ImportSummary(files=len(sources), unreadable=unreadable, dry_run=dry_run, **total)
+    summary = ImportSummary(
+        files=len(sources), wanted=_wanted(recipe, found.slots), unreadable=found.unreadable,
+        unreadable_rows=found.unreadable_rows, dry_run=dry_run, **total,
+    )  # fmt: skip
+    for line in lines(summary):
+        show.note(line)
+    return summary
+
+
+def lines(summary: ImportSummary) -> list[str]:
+    """What is to be told of an import beyond its files, as sentences."""
+    told = [f"{place}: no trace of ours; left out." for place in summary.unreadable]
+    if more := summary.unreadable_rows - len(summary.unreadable):
+        told.append(f"... and {more:,} more rows that are no trace of ours.")
+    if summary.traces and summary.wanted is not None:
+        why = "" if summary.wanted else ": other teacher, model, template, problems or sampling"
+        told.append(f"{summary.wanted:,} of these {summary.traces:,} traces are wanted by this recipe{why}.")
+    return told
+
+
+def _wanted(recipe: Recipe | None, taken: Counter[str]) -> int | None:
+    """How many of the traces taken over (slot -> count) the recipe asks for."""
+    if recipe is None:
+        return None
+    left = Counter(taken)
+    try:
+        return (
+            sum(left.pop(item.slot, 0) for item in harvest_wanted(recipe, ProblemSet(recipe))) if left else 0
+        )
+    except R1DistillError:  # a file of the recipe is gone: that is for the harvest to say
+        return None
 
 
 def _sources(place: Path, run: Run) -> list[Source]:
     if place.resolve() == run.folder.resolve():
         raise UsageError(f"{place} is the run to import into; name another one.")
     if place.is_file():
-        return [Source(place, [], [])]
+        _refuse_other_files(place)
+        return [Source(place, [], None)]
     found = sorted((place / "traces").glob("part-*.jsonl"))
     if not found:
         raise InputError(f"{place} is no run folder with traces (there is no traces/part-*.jsonl in it).")
-    failures, logprobs = sorted(place.glob("failures*.jsonl")), sorted((place / "logprobs").glob("*.parquet"))
-    return [
-        Source(path, failures if not n else [], logprobs if not n else []) for n, path in enumerate(found)
-    ]
+    failures = sorted(place.glob("failures*.jsonl"))
+    first, *others = found
+    return [Source(first, failures, place / "logprobs"), *(Source(path, [], None) for path in others)]
 
 
-def _import(source: Source, run: Run, dry_run: bool, unreadable: list[str]) -> dict[str, int]:
+def _refuse_other_files(path: Path) -> None:
+    """Raises InputError for a file that holds something, but not one trace."""
+    if path.stat().st_size and next(_traces(path, Found()), None) is None:
+        raise InputError(
+            f"{path} holds no trace of ours; name a run folder (as runs/NAME), or a traces/part-*.jsonl file of one."
+        )
+
+
+def _import(source: Source, run: Run, dry_run: bool, found: Found) -> dict[str, int]:
     name = digest(str(source.traces.resolve()))[:12]
     counts = {"traces": 0, "had": 0}
     taken: set[str] = set()
@@ -96,27 +169,28 @@ def _import(source: Source, run: Run, dry_run: bool, unreadable: list[str]) -> d
         ledger = None if dry_run else stack.enter_context(Ledger(target))
         index = stack.enter_context(run.index(write=not dry_run))
         index.catch_up("traces", run.ledger_folder("traces"))
-        for chunk in batched(_traces(source.traces, unreadable), CHUNK):
+        for chunk in batched(_traces(source.traces, found), CHUNK):
             have = index.contents("traces", [trace.id for trace, _ in chunk])
-            for _, line in chunk:
+            for trace, line in chunk:
                 mark = content_digest(line)
                 is_new = mark not in have and mark not in taken
                 counts["traces" if is_new else "had"] += 1
                 taken.add(mark)
+                found.slots[trace.slot] += is_new
                 if is_new and ledger is not None:
                     ledger.append_line(line)
     counts["failures"] = _import_failures(source.failures, run, name, dry_run)
-    counts["logprob_files"] = _import_logprobs(source.logprobs, run, name, dry_run)
+    counts["logprob_files"] = _import_logprobs(source.logprobs, run, name, dry_run) if source.logprobs else 0
     return counts
 
 
-def _traces(path: Path, unreadable: list[str]) -> Iterator[tuple[Trace, bytes]]:
+def _traces(path: Path, found: Found) -> Iterator[tuple[Trace, bytes]]:
     decoder = msgspec.json.Decoder(Trace)
     for offset, line in read_lines(path):
         try:
             yield decoder.decode(line), line
         except UNREADABLE:
-            unreadable.append(f"{path}: byte {offset}")
+            found.pass_over(f"{path}: byte {offset}")
 
 
 def _import_failures(paths: list[Path], run: Run, name: str, dry_run: bool) -> int:
@@ -141,13 +215,49 @@ def _import_failures(paths: list[Path], run: Run, name: str, dry_run: bool) -> i
     return len(rows)
 
 
-def _import_logprobs(paths: list[Path], run: Run, name: str, dry_run: bool) -> int:
-    """Copy Parquet files of log-probabilities that are not there yet; readers find rows by trace id."""
+def _import_logprobs(source: Path, run: Run, name: str, dry_run: bool) -> int:
+    """Copy log-probabilities that are not there yet, under names by which readers find them; returns how many files.
+
+    Current spools are read first and numbered files listed after: what a writer rotates meanwhile is then in one of both.
+    """
     folder = run.folder / "logprobs"
-    new = [path for path in paths if not (folder / f"import-{name}-{path.name}").exists()]
-    for path in new if not dry_run else ():
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"import-{name}-{path.name}.part"
-        shutil.copyfile(path, part)
-        part.replace(folder / f"import-{name}-{path.name}")
-    return len(new)
+    spools = {
+        path.name: whole_frames(path) for path in sorted(source.glob("*.spool")) if not _number_of(path)
+    }
+    new = 0
+    for stem in sorted({path.stem for path in source.glob("*") if _number_of(path)}):
+        copies = [folder / f"import-{name}-{stem}.{kind}" for kind in ("spool", "parquet")]
+        if not any(copy.exists() for copy in copies):
+            new += 1
+            if not dry_run:
+                _copy_first(source, copies)
+    for spool, frames in spools.items():
+        copy = folder / f"import-{name}-{spool}"
+        old = whole_frames(copy)
+        if not old.endswith(frames):
+            new += 1
+            if not dry_run:  # a spool that has been emptied since keeps what was in it
+                write_atomic(copy, frames if frames.startswith(old) else old + frames)
+    return new
+
+
+def _number_of(path: Path) -> str:
+    """The number of a rotated spool or Parquet file; "" for other files."""
+    match = FILE_NAME.fullmatch(path.name)
+    return match["number"] if match else ""
+
+
+def _copy_first(source: Path, copies: list[Path]) -> None:
+    """Make the first of the copies whose original is there: a spool that its writer has converted is a Parquet file now."""
+    for copy in copies:
+        original = source / copy.name.split("-", 2)[2]
+        if original.exists():
+            with storage_errors(copy):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                part = copy.with_name(copy.name + ".part")
+                try:
+                    shutil.copyfile(original, part)
+                except FileNotFoundError:
+                    continue
+                part.replace(copy)
+            return

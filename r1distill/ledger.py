@@ -12,6 +12,7 @@ import errno
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +25,7 @@ from r1distill.errors import LockedError, StorageError
 SYNC_EVERY_S = 0.5
 """Seconds between two fsyncs: at most so much, plus the caller's tick, is lost when the power fails."""
 CHUNK_BYTES = 1 << 20
+GATE_S = 5.0
 
 
 class Ledger:
@@ -38,6 +40,8 @@ class Ledger:
         self._end = 0
         self._synced_at = 0.0
         self._dirty = False
+        self.sync_on_append = True
+        """False: somebody else calls `sync` at least every SYNC_EVERY_S (the asking engine, from a thread)."""
 
     def __enter__(self) -> Ledger:
         """Take the writer lock and repair the tail. Raises LockedError, StorageError."""
@@ -87,16 +91,25 @@ class Ledger:
                 raise
         self._end = offset + len(line)
         self._dirty = True
-        self.sync()
+        if self.sync_on_append:
+            self.sync()
         return offset, len(line)
 
     def sync(self, force: bool = False) -> None:
-        """Fsync what was appended, unless that was done less than SYNC_EVERY_S ago. Raises StorageError."""
+        """Fsync what was appended, unless that was done less than SYNC_EVERY_S ago; may be called from another thread.
+
+        Raises StorageError, also when somebody has deleted the file: what is written then is lost with the process.
+        """
         now = time.monotonic()
-        if self._dirty and (force or now - self._synced_at >= SYNC_EVERY_S):
-            with storage_errors(self.path):
-                os.fsync(self._file)
-            self._synced_at, self._dirty = now, False
+        if not self._dirty or not (force or now - self._synced_at >= SYNC_EVERY_S):
+            return
+        self._synced_at, self._dirty = now, False  # before: what is appended meanwhile is for the next time
+        with storage_errors(self.path):
+            os.fsync(self._file)
+            if os.fstat(self._file).st_nlink == 0:
+                raise StorageError(
+                    f"{self.path} was deleted while it was being written; what came in since can't be kept. Stopped."
+                )
 
     def _repair(self) -> None:
         size = os.fstat(self._file).st_size
@@ -109,6 +122,26 @@ class Ledger:
         else:
             self.torn_bytes = size - self._end
             os.ftruncate(self._file, self._end)
+
+
+@contextmanager
+def starting_gate(run_folder: Path) -> Iterator[None]:
+    """Held while a harvest takes its place, and while a batch is planned: nobody starts between a look and a lock.
+
+    Raises LockedError when somebody holds it for longer than GATE_S.
+    """
+    run_folder.mkdir(parents=True, exist_ok=True)
+    gate = FileLock(str(run_folder / "harvest.lock"))
+    try:
+        gate.acquire(timeout=GATE_S)
+    except Timeout:
+        raise LockedError(
+            f"A batch of {run_folder} is just being put together by another process; run again when it is submitted."
+        ) from None
+    try:
+        yield
+    finally:
+        gate.release()
 
 
 def is_being_written(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ from r1distill.tally import Tally
 
 EVERY_S = 1.0
 STALE_S = 30.0
-"""A file that was not renewed for so long was left by a harvest that was killed."""
+"""A file that was not renewed for so long was left by a harvest that was killed, on whatever host."""
 
 
 class LiveFile:
@@ -30,10 +31,12 @@ class LiveFile:
             return
         self._written_at = now
         state = {
-            "pid": os.getpid(), "at": time.time(), "total": self._total, "done": tally.done, "in_flight": in_flight,
+            "pid": os.getpid(), "host": socket.gethostname(), "at": time.time(),
+            "total": self._total, "done": tally.done, "given_up": len(tally.given_up), "in_flight": in_flight,
             "elapsed_s": round(now - self._started, 1), "traces": tally.traces, "failures": dict(tally.failures),
             "retries": dict(tally.retries), "completion_tokens": tally.completion_tokens,
             "cost_usd": tally.cost_usd + tally.lost_usd, "cost_unknown": tally.cost_unknown, "budget_usd": tally.budget_usd,
+            "spent_usd": tally.spent_usd, "reserved_usd": tally.reserved_usd,
             "line": tally.detail(now - self._started, in_flight, self._total),
         }  # fmt: skip
         part = self.path.with_suffix(".part")
@@ -54,6 +57,19 @@ def live(run: Run) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted((run.folder / "logs").glob("harvest-*-of-*.json")):
         state = read_json(path)
-        if state is not None and time.time() - float(state.get("at", 0)) < STALE_S:
+        if state is not None and time.time() - float(state.get("at", 0)) < STALE_S and _runs(state):
             found[path.stem.removeprefix("harvest-")] = state
     return found
+
+
+def _runs(state: dict[str, Any]) -> bool:
+    """False when the process is known to be gone: only its own host can tell."""
+    if state.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(int(state["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, so it is there
+        return True
+    return True

@@ -223,6 +223,13 @@ class Plan:
         higher = escalated(item.max_tokens, self.escalate) if state == HIGHER else None
         return item if higher is None else item.with_ceiling(higher)
 
+    def with_others(self, chosen: set[int]) -> set[int]:
+        """With a fallback: the positions of all teachers for the chosen answers, so that a later round finds them too."""
+        if self.assign != "fallback":
+            return chosen
+        width = len(self.parties)
+        return {at - at % width + n for at in chosen for n in range(width)}
+
     def first(self, count: int) -> set[int]:
         """The first `count` positions of answers to ask for."""
         due = (at for at, state in enumerate(self.states) if state in (OWED, HIGHER))

@@ -118,6 +118,10 @@ def to_prompt(row: dict[str, Any], where: str, columns: dict[str, str], kind: An
     question = cells["question"]
     if not isinstance(question, str):
         column = columns.get("question", "question")
+        if column in row and question is None:
+            raise InputError(
+                f"{where}: the question (column '{column}') is empty; write one, or remove the row."
+            )
         what = "no question" if question is None else "a question that is no text"
         raise InputError(
             f"{where}: the row has {what} (column '{column}'); it has {', '.join(map(str, row)) or 'nothing'}."

@@ -44,6 +44,22 @@ class Standing(NamedTuple):
     """It has a cut answer that was asked without a ceiling."""
 
 
+class Holdings(NamedTuple):
+    """What the traces of a ledger are, in numbers."""
+
+    traces: int
+    slots: int
+    """Answers that have one; an answer that was cut may have another of a higher ceiling."""
+    duplicates: int
+    """Traces beyond the first of the same slot and ceiling."""
+    imported: int
+    """Traces that another run paid for."""
+
+
+OWN_FILE = "name GLOB 'part-*-of-*.jsonl' OR name='part-batch.jsonl'"
+"""Files of traces that this run asked for itself (see account.py)."""
+
+
 class Queries:
     """Questions to an open index."""
 
@@ -97,15 +113,39 @@ class Queries:
             for (slot,) in self.db.execute("SELECT slot FROM failures WHERE ledger=? AND final=1", (ledger,))
         }
 
+    def given_up(self, ledger: str) -> dict[str, tuple[str, bool]]:
+        """The failure of every slot that has no trace, by slot: (error class, whether asking again can't help).
+
+        The last one of a slot counts, or the last that was final.
+        """
+        rows = self.db.execute(
+            """SELECT slot, error_class, final, MAX(final * 1000000000000 + rowid) FROM failures
+            WHERE ledger=? AND NOT EXISTS
+              (SELECT 1 FROM traces t WHERE t.ledger=failures.ledger AND t.slot=failures.slot) GROUP BY slot""",
+            (ledger,),
+        )
+        return {slot: (error_class, bool(final)) for slot, error_class, final, _ in rows}
+
+    def holdings(self, ledger: str) -> Holdings:
+        """What the traces of a ledger are, in numbers."""
+        query = f"""SELECT COUNT(*), COUNT(DISTINCT id), COUNT(DISTINCT slot), TOTAL(NOT ({OWN_FILE})) FROM traces
+          WHERE ledger=?"""
+        traces, ids, slots, imported = self.db.execute(query, (ledger,)).fetchone()
+        return Holdings(traces, slots, traces - ids, int(imported))
+
     def failure_counts(self, ledger: str) -> dict[str, int]:
         """Recorded failures by error class (one per request that was given up)."""
         query = "SELECT error_class, COUNT(*) FROM failures WHERE ledger=? GROUP BY 1 ORDER BY 2 DESC, 1"
         return dict(self.db.execute(query, (ledger,)).fetchall())
 
     def totals(self, ledger: str) -> list[dict[str, Any]]:
-        """Per teacher: traces, cut ones, tokens, known cost in USD and how many traces have no known cost."""
-        query = """SELECT teacher, COUNT(*) traces, SUM(finish='length') truncated, SUM(prompt_tokens) prompt_tokens,
-          SUM(completion_tokens) completion_tokens, SUM(cost_usd) cost_usd, SUM(cost_usd IS NULL) cost_unknown
+        """Per teacher: traces, cut ones, tokens, known cost in USD and how many traces have no known cost; `imported` ones
+        were paid for by another run, `own_cost_usd` is the known cost of the others.
+        """
+        query = f"""SELECT teacher, COUNT(*) traces, SUM(finish='length') truncated, SUM(prompt_tokens) prompt_tokens,
+          SUM(completion_tokens) completion_tokens, SUM(cost_usd) cost_usd, SUM(cost_usd IS NULL) cost_unknown,
+          SUM(NOT ({OWN_FILE})) imported, TOTAL(CASE WHEN {OWN_FILE} THEN cost_usd END) own_cost_usd,
+          SUM(cost_usd IS NULL AND ({OWN_FILE})) own_cost_unknown
           FROM traces WHERE ledger=? GROUP BY teacher ORDER BY teacher"""
         cursor = self.db.execute(query, (ledger,))
         names = [column[0] for column in cursor.description]

@@ -12,16 +12,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
+from filelock import FileLock
 
 from r1distill.errors import InputError
 from r1distill.index import Index
-from r1distill.ledger import read_at, read_lines, write_atomic
+from r1distill.ledger import read_at, storage_errors, write_atomic
 from r1distill.queries import TraceRef
 from r1distill.recipe import Recipe, apply_override, load_recipe, parse_recipe, resolved_json
 from r1distill.records import Prompt, Trace, digest
@@ -33,15 +35,31 @@ R = TypeVar("R")
 
 
 class PromptFile:
-    """The problems in a prompts.jsonl; go over it as often as you like, nothing is held in memory."""
+    """The problems in a prompts.jsonl; go over it as often as you like, nothing is held in memory.
+
+    The file is opened once: when another process replaces it meanwhile, this one goes on with what it saw at first.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
 
     def __iter__(self) -> Iterator[Prompt]:
         decoder = msgspec.json.Decoder(Prompt)
-        for offset, line in read_lines(self.path):
+        for offset, line in self._lines():
             yield _decoded(decoder, line, self.path, offset)
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """(offset, line) of all whole lines; each pass keeps its own place."""
+        start, rest = 0, b""
+        while chunk := os.pread(self._file, 1 << 18, start + len(rest)):
+            *lines, tail = (rest + chunk).split(b"\n")
+            for line in lines:
+                if line.strip():
+                    yield start, line
+                start += len(line) + 1
+            rest = tail
 
 
 class Run:
@@ -86,11 +104,13 @@ class Run:
         return read_json(self.folder / "manifest.json") or {}
 
     def update_manifest(self, key: str, value: Any) -> None:
-        """Put one entry into manifest.json, atomically."""
-        merged = {**self.manifest(), key: value}
-        write_atomic(
-            self.folder / "manifest.json", json.dumps(merged, indent=2, ensure_ascii=False).encode() + b"\n"
-        )
+        """Put one entry into manifest.json, atomically, also beside other processes that do the same."""
+        path = self.folder / "manifest.json"
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock"):
+                merged = {**self.manifest(), key: value}
+                write_atomic(path, json.dumps(merged, indent=2, ensure_ascii=False).encode() + b"\n")
 
     def save_prompts(self, prompts: Iterable[Prompt]) -> PromptFile:
         """Write prompts.jsonl: the problems of today's recipe, one after the other."""

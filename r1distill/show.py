@@ -18,6 +18,8 @@ STEERING = re.compile(
 """Control characters but tab and newline, line and paragraph separators, bidirectional controls, lone surrogates."""
 PLAIN_EVERY_S = 5.0
 """Seconds between two plain progress lines when stderr is not a terminal."""
+PIPED_COLUMNS = 400
+"""Width of tables that go into a file or a pipe: their rows are not to be broken, but a cell without end is."""
 
 
 class Show:
@@ -29,12 +31,22 @@ class Show:
 
     def __init__(self, level: int = 1) -> None:
         self.level = level
+        self._said: set[int] = set()
 
     def note(self, text: str, level: int = 1) -> None:
         """Print one line, if the level asks for it."""
         if self.level >= level:
-            with self._silenced_when_nobody_listens():
-                print(plain(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
+            self._said.add(hash(text))
+            self._print(plain(text))
+
+    def note_once(self, text: str) -> None:
+        """Print one line, unless the same was printed before: what is told live need not stand in the summary again."""
+        if hash(text) not in self._said:
+            self.note(text)
+
+    def _print(self, text: str) -> None:
+        with self._silenced_when_nobody_listens():
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints for people
 
     @contextmanager
     def _silenced_when_nobody_listens(self) -> Iterator[None]:
@@ -52,17 +64,19 @@ class Show:
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(
-            title=escape(plain(title)), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold"
-        )
+        table = Table(box=box.SIMPLE_HEAD)
         for number, column in enumerate(columns):
             numeric = number > 0 and all(_is_number(str(row[number])) for row in rows)
             table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(escape(plain(str(cell))) for cell in row))
-        width = None if sys.stderr.isatty() else 120
         with self._silenced_when_nobody_listens():
-            Console(stderr=True, width=width).print(table)
+            console = Console(stderr=True, width=None if sys.stderr.isatty() else PIPED_COLUMNS)
+            with console.capture() as made:
+                console.print(f"[bold]{escape(plain(title))}[/bold]", soft_wrap=True, highlight=False)
+                console.print(table)
+            lines = [line.rstrip() for line in made.get().splitlines()]
+            self._print("\n".join(line for line in lines if line) + "\n")
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Progress]:
@@ -83,7 +97,7 @@ class Progress:
 
     def __init__(self, what: str, total: int, show: Show | None) -> None:
         self.what, self.total, self.show = what, total, show
-        self.done = 0
+        self.done = self.given_up = 0
         self.started = self.printed = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -95,9 +109,9 @@ class Progress:
 
     _shown = -1
 
-    def update(self, done: int, detail: str = "") -> None:
-        """Say how far it is; cheap, prints only every PLAIN_EVERY_S."""
-        self.done = done
+    def update(self, done: int, detail: str = "", given_up: int = 0) -> None:
+        """Say how far it is; cheap, prints only every PLAIN_EVERY_S. What was `given_up` is not done, nor will it be."""
+        self.done, self.given_up = min(done, self.total), given_up
         now = time.monotonic()
         if self.show and now - self.printed >= PLAIN_EVERY_S:
             self.printed = now
@@ -106,41 +120,55 @@ class Progress:
     def left_s(self) -> float | None:
         """Seconds left by the rate so far, or None."""
         spent = time.monotonic() - self.started
-        return spent / self.done * (self.total - self.done) if self.done else None
+        return spent / self.done * max(0, self.total - self.done - self.given_up) if self.done else None
+
+    def left(self) -> str:
+        """'4 min 05 s left', or "" when nobody knows or nothing is left."""
+        left_s = self.left_s()
+        return f"{duration(left_s)} left" if left_s else ""
 
     def _print(self, detail: str) -> None:
         self._shown = self.done
-        left = self.left_s()
-        tail = f", {duration(left)} left" if left is not None and self.done < self.total else ""
         assert self.show is not None
-        self.show.note(f"{self.what}: {self.done}/{self.total}{', ' + detail if detail else ''}{tail}")
+        parts = (f"{self.what}: {self.done:,}/{self.total:,}", detail, self.left())
+        self.show.note(", ".join(part for part in parts if part))
 
 
 class _LiveProgress(Progress):
-    """A rich bar."""
+    """A rich bar with what is done and the time left; the detail text below it, on as many lines as it needs."""
 
     def __enter__(self) -> Progress:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.padding import Padding
+        from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
+        from rich.text import Text
 
-        self.bar: Any = Bar(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[detail]}"),
-            TimeRemainingColumn(), console=Console(stderr=True), transient=False,
+        class WithDetail(Bar):
+            def get_renderables(self) -> Iterator[Any]:
+                yield self.make_tasks_table(self.tasks)
+                for task in self.tasks:
+                    if task.fields["detail"]:
+                        yield Padding(Text(task.fields["detail"], style="dim"), (0, 0, 0, 2))
+
+        columns = (
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=30),
+            TextColumn("{task.completed:,}/{task.total:,}"), TextColumn("{task.fields[left]}"),
         )  # fmt: skip
+        self.bar: Any = WithDetail(*columns, console=Console(stderr=True), transient=False)
         self.bar.start()
-        self.task = self.bar.add_task(self.what, total=self.total, detail="")
+        self.task = self.bar.add_task(self.what, total=self.total, detail="", left="")
         return self
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError, ValueError):
             self.bar.stop()
 
-    def update(self, done: int, detail: str = "") -> None:
+    def update(self, done: int, detail: str = "", given_up: int = 0) -> None:
         """Move the bar."""
-        self.done = done
+        self.done, self.given_up = min(done, self.total), given_up
         with suppress(OSError, ValueError):
-            self.bar.update(self.task, completed=done, detail=detail)
+            self.bar.update(self.task, completed=self.done, detail=plain(detail), left=self.left())
 
 
 def plain(text: str) -> str:
@@ -163,6 +191,11 @@ def duration(seconds: float | None) -> str:
 def dollars(cost_usd: float | None) -> str:
     """A cost for people; an unknown one is said to be unknown, never 0."""
     return "cost unknown" if cost_usd is None else f"${cost_usd:.4f}" if cost_usd < 1 else f"${cost_usd:,.2f}"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: '1 batch', '2,000 answers'; `plural` where it is not the noun with an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _is_number(text: str) -> bool:

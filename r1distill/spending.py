@@ -12,7 +12,7 @@ Each part of a sharded harvest has a spending file of its own, and the n-th part
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,8 @@ import msgspec
 
 from r1distill.ledger import Ledger, read_lines
 
+LOOKED_UP = 2_000
+"""Rows between two looks at which reservations have got their trace."""
 FILES = re.compile(r"spending-(\d+)-of-(\d+)\.jsonl|spending-batch\.jsonl")
 
 
@@ -33,6 +35,8 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     free: str = ""
     why: str = ""
     """Error class of a lost attempt."""
+    maybe: bool = False
+    """Nobody here knows whether it was billed: `usd` is its worst case."""
 
 
 class Book(NamedTuple):
@@ -40,23 +44,37 @@ class Book(NamedTuple):
 
     lost_usd: float
     """Paid, or maybe paid, for attempts that gave no trace."""
+    maybe_usd: float
+    """Of that, what nobody here knows: requests that broke off, or were under way at a kill, at their worst case."""
     open: dict[str, float]
-    """Reservations without an end, USD by trace id."""
+    """Reservations without an end and without a trace: USD by trace id."""
 
 
-def read_book(path: Path) -> Book:
-    """Add up one spending file; one that is not there is empty."""
-    lost, reserved = 0.0, dict[str, float]()
+def read_book(path: Path, answered: Callable[[Iterable[str]], set[str]] = lambda ids: set()) -> Book:
+    """Add up one spending file; one that is not there is empty. `answered` tells which trace ids have a trace.
+
+    Only reservations that are still open are held, and as many more as are looked up at a time.
+    """
+    lost, maybe, reserved = 0.0, 0.0, dict[str, float]()
     decoder = msgspec.json.Decoder(Row)
-    for _, line in read_lines(path) if path.exists() else ():
+    for number, (_, line) in enumerate(read_lines(path) if path.exists() else ()):
         with suppress(msgspec.DecodeError, UnicodeDecodeError):
             row = decoder.decode(line)
             lost += row.usd if row.lost else 0.0
+            maybe += row.usd if row.lost and row.maybe else 0.0
             if row.reserve:
                 reserved[row.reserve] = row.usd
             elif row.free or row.lost:
                 reserved.pop(row.free or row.lost, None)
-    return Book(lost, reserved)
+        if number % LOOKED_UP == 0:
+            _close(reserved, answered)
+    _close(reserved, answered)
+    return Book(lost, maybe, reserved)
+
+
+def _close(reserved: dict[str, float], answered: Callable[[Iterable[str]], set[str]]) -> None:
+    for trace_id in answered(list(reserved)) if reserved else ():
+        del reserved[trace_id]
 
 
 def spending_file(run_folder: Path, shard: tuple[int, int]) -> Path:
@@ -87,19 +105,18 @@ class Spending:
         """The most that the requests under way can cost."""
         self.lost_usd = 0.0
         """Of this process: paid, or maybe paid, for attempts without a usable answer."""
+        self.maybe_usd = 0.0
+        """Of that, at their worst case since nobody here knows."""
         self._open: dict[str, float] = {}
 
-    def close_left_over(self, reserved: dict[str, float], answered: Iterable[str]) -> float:
-        """Account for reservations that a kill left open: those with a trace are settled by it, the others count as spent.
+    def close_left_over(self, reserved: dict[str, float]) -> float:
+        """Account for reservations that a kill left open (those with a trace are none): they count as spent.
 
         Returns the USD that so many requests under way may have cost.
         """
-        have = set(answered)
-        lost = {trace_id: usd for trace_id, usd in reserved.items() if trace_id not in have}
-        for trace_id, usd in lost.items():
-            self._write(Row(usd, lost=trace_id, why="killed"))
-        self.spent_usd += sum(lost.values())
-        return sum(lost.values())
+        for trace_id, usd in reserved.items():
+            self._write(Row(usd, lost=trace_id, why="killed", maybe=True))
+        return sum(reserved.values())
 
     def fits(self, usd: float) -> bool:
         """True when a request that may cost so much stays within the budget."""
@@ -121,7 +138,7 @@ class Spending:
         """The trace is in its ledger; without a known cost the reservation counts as spent."""
         reserved = self._take(trace_id)
         if usd is None and reserved:
-            self._write(Row(reserved, lost=trace_id, why="cost unknown"))
+            self._write(Row(reserved, lost=trace_id, why="cost unknown", maybe=True))
         self.spent_usd += reserved if usd is None else usd
 
     def wasted(self, trace_id: str, usd: float | None, why: str) -> None:
@@ -129,9 +146,10 @@ class Spending:
         reserved = self._take(trace_id)
         cost = reserved if usd is None else usd
         if cost > 0 or reserved:
-            self._write(Row(cost, lost=trace_id, why=why))
+            self._write(Row(cost, lost=trace_id, why=why, maybe=usd is None))
         self.spent_usd += cost
         self.lost_usd += cost
+        self.maybe_usd += cost if usd is None else 0.0
 
     def released(self, trace_id: str) -> None:
         """The request was given up and nothing was paid."""

@@ -46,6 +46,8 @@ class Tally:
     budget_usd: float | None = None
     without_reasoning: int = 0
     warnings: list[str] = field(default_factory=list)
+    settled_before: int = 0
+    """What earlier rounds of the same call settled (with a fallback there is one for each teacher)."""
     given_up: set[str] = field(default_factory=set)
     """Slots that stay owed after this round."""
     stopped: dict[str, str] = field(default_factory=dict)
@@ -77,30 +79,39 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """Answers that came or were given up."""
-        return self.settled + self.failed_open
+        """Answers that this round settled; what was given up is still owed."""
+        return self.settled - self.settled_before
 
     def detail(self, spent_s: float, in_flight: int, total: int = 0) -> str:
         """Rates, troubles and money for a progress line; `total` answers are asked for in all."""
         spent_s = max(1e-9, spent_s)
-        parts = [
-            f"{self.traces / spent_s:.1f}/s",
-            f"{self.completion_tokens:,} tokens ({self.completion_tokens / spent_s:.0f}/s)",
-        ]
+        parts = [f"{self.traces / spent_s:.1f}/s", tokens_text(self.completion_tokens, self.traces, spent_s)]
         parts += [f"{in_flight} in flight"] if in_flight else []
         parts += [f"failed: {_counts(self.failures)}"] if self.failures else []
         parts += [f"retries: {_counts(self.retries)}"] if self.retries else []
         return ", ".join(parts + self._money(total))
 
     def _money(self, total: int) -> list[str]:
-        so_far = self.cost_usd + self.lost_usd
-        if not so_far:
-            return []
-        expected = so_far / self.done * total if self.done and not self.cost_unknown else None
-        parts = [f"{dollars(so_far)} so far"]
-        parts += [f"about {dollars(expected)} in all"] if expected is not None and total > self.done else []
-        parts += [f"budget {dollars(self.budget_usd)}"] if self.budget_usd is not None else []
+        now = self.cost_usd + self.lost_usd
+        parts = [f"{dollars(now)} now{self._expected(now, total)}"] if now else []
+        if self.budget_usd is not None:
+            aside = f" (at most {dollars(self.reserved_usd)} set aside)" if self.reserved_usd else ""
+            parts.append(f"{dollars(self.spent_usd)} of the budget of {dollars(self.budget_usd)}{aside}")
         return parts
+
+    def _expected(self, now_usd: float, total: int) -> str:
+        """What all that is asked for now will cost, by the answers so far; "" when they can't tell."""
+        if not self.traces or self.cost_unknown or self.done >= total:
+            return ""
+        whole = self.settled_before + total
+        return f" (about {dollars(now_usd / max(1, self.settled) * whole)} for all {whole:,})"
+
+
+def tokens_text(completion_tokens: int, traces: int, spent_s: float, what: str = "tokens") -> str:
+    """Completion tokens and their rate; a teacher that reports none did not write none."""
+    if traces and not completion_tokens:
+        return f"{what} unknown"
+    return f"{completion_tokens:,} {what} ({completion_tokens / spent_s if spent_s else 0.0:.0f}/s)"
 
 
 def _counts(counts: Counter[str]) -> str:

@@ -1,14 +1,17 @@
 #!/usr/bin/env python
-"""What log-probabilities cost: CPU per answer (decode, append, Parquet), bytes per million tokens on the disk.
+"""What log-probabilities cost: CPU per answer (decode, append, Parquet), how long they hold the event loop up, bytes per
+million tokens on the disk.
 
 Usage: scripts/bench_logprobs.py [--text FILE] [--k 0,5,20] [--tokens N]
 The teacher is made up: words of the text as tokens, their usual followers as alternatives, values of a peaked softmax
-(7 of 10 tokens nearly certain, as reasoning models answer). One core; the best of five rounds counts for CPU.
+(7 of 10 tokens nearly certain, as reasoning models answer). The best of five rounds counts for CPU; the event loop is
+watched by a task that wants to wake every millisecond.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import math
 import random
@@ -27,6 +30,8 @@ from r1distill.teachers.logprobs import decode
 HERE = Path(__file__).resolve().parent.parent
 ANSWER_TOKENS = 1000
 """Tokens of an answer when size is measured."""
+LONG_TOKENS, LONG_ANSWERS, LONG_KINDS, PAUSE_S = 2500, 200, 36, 0.01
+"""Tokens of an answer, answers, how many different ones, and seconds between two when the event loop is watched."""
 
 
 class Teacher:
@@ -113,6 +118,47 @@ def measure_cpu(teacher: Teacher) -> None:
         print(f"  Parquet, per answer {(time.process_time() - start) / next(ids) * 1e6:6.0f} us")
 
 
+def measure_holding(teacher: Teacher) -> None:
+    """Print how long appending, and the conversions beside it, keep the event loop from other work."""
+    answers = [decode(teacher.answer(LONG_TOKENS, 20), 20) for _ in range(LONG_KINDS)]
+    with tempfile.TemporaryDirectory() as name, LogprobStore(Path(name), "part-1-of-1") as store:
+        store.sync_on_append = False
+        appends_s, lags_s = asyncio.run(appended(store, answers))
+        start = time.monotonic()
+        store.settle()
+        rest_s = time.monotonic() - start
+    print(
+        f"{LONG_ANSWERS} answers of {LONG_TOKENS:,} tokens x 20, one each {PAUSE_S * 1e3:.0f} ms, converted beside:"
+    )
+    for name, values in (("append", appends_s), ("event loop late by", lags_s)):
+        values.sort()
+        median, late, most = (values[int(part * (len(values) - 1))] * 1e3 for part in (0.5, 0.99, 1))
+        print(f"  {name:18} median {median:.2f} ms, 99% {late:.2f} ms, most {most:.2f} ms")
+    print(f"  conversions that were still to do: {rest_s:.1f} s")
+
+
+async def appended(store: LogprobStore, answers: list[Any]) -> tuple[list[float], list[float]]:
+    """Seconds of each append, and by which a task that sleeps a millisecond woke late meanwhile."""
+    lags_s: list[float] = []
+    ticker = asyncio.create_task(tick(lags_s))
+    appends_s = []
+    for number in range(LONG_ANSWERS):
+        start = time.perf_counter()
+        store.append(f"{number:064x}", f"{number:064x}", answers[number % len(answers)])
+        appends_s.append(time.perf_counter() - start)
+        await asyncio.sleep(PAUSE_S)
+    ticker.cancel()
+    return appends_s, lags_s
+
+
+async def tick(lags_s: list[float]) -> None:
+    """Note how late each wake-up is."""
+    while True:
+        start = time.perf_counter()
+        await asyncio.sleep(0.001)
+        lags_s.append(time.perf_counter() - start - 0.001)
+
+
 def records(teacher: Teacher, k: int, tokens: int) -> Iterator[Any]:
     """Answers of ANSWER_TOKENS, `tokens` in all."""
     for _ in range(tokens // ANSWER_TOKENS):
@@ -141,6 +187,7 @@ def main() -> None:
     chosen = options.parse_args()
     teacher = Teacher(chosen.text.read_text(encoding="utf-8"))
     measure_cpu(teacher)
+    measure_holding(teacher)
     for k in chosen.k.split(","):
         measure_size(teacher, int(k), chosen.tokens)
 

@@ -169,3 +169,76 @@ def test_status_and_manifest_tell_what_was_spent(world: World) -> None:
     assert (state.spent_usd, state.budget_usd) == (pytest.approx(10 * COST), 5.0)
     assert world.run.manifest()["harvest"]["spent_usd"] == pytest.approx(10 * COST)
     assert state.harvesting == {}
+
+
+def test_a_budget_holds_over_splits_of_different_kinds(world: World) -> None:
+    """One of two shards, then all in one, then the other shard."""
+    world.data["harvest"]["budget_usd"] = 0.08
+    for shard in ((1, 2), (1, 1), (2, 2), (1, 3), (1, 1)):
+        world.harvest(shard=shard)
+        assert world.spent().total <= 0.08
+    billed = world.server.count * COST
+    assert billed == pytest.approx(world.spent().total)
+    assert billed > 0.08 - 1.2 * CEILING
+
+
+def test_a_cost_of_zero_in_the_replies_is_not_believed(world: World) -> None:
+    world.data["harvest"]["budget_usd"] = 0.05
+    world.act = lambda request: answer("42", usage={"prompt_tokens": 10, "completion_tokens": 20, "cost": 0})
+    summary = world.harvest()
+    assert summary.over_budget
+    assert world.server.count * COST <= 0.05
+
+
+def test_two_ceilings_are_refused(world: World) -> None:
+    world.teacher["sampling"] = {"max_tokens": 50, "max_completion_tokens": 1000}
+    with pytest.raises(RecipeError, match="has two ceilings"):
+        world.harvest()
+
+
+def test_a_request_that_waits_after_a_refusal_holds_no_money(world: World) -> None:
+    """Killed while all wait for a rate limit: nothing was paid, so nothing counts."""
+    world.data["harvest"].update(budget_usd=5.0, max_attempts=50)
+    world.act = lambda request: error(429, Retry_After="30")
+    process = world.start()
+    world.server.wait_for(5)
+    world.server.settle()
+    process.kill()
+    process.wait()
+    assert world.spent().total == 0
+
+
+def test_what_may_have_been_billed_is_told_apart(world: World) -> None:
+    world.data["harvest"].update(budget_usd=10.0, samples=1, max_attempts=1)
+    world.act = lambda request: cut_body() if "What is 1 " in request.text else answer("42")
+    summary = world.harvest()
+    assert CEILING < summary.maybe_usd < 1.2 * CEILING
+    assert summary.spent_usd == pytest.approx(29 * COST + summary.maybe_usd)
+
+
+def test_a_retry_that_does_not_fit_any_more_ends_at_once(world: World) -> None:
+    world.data["harvest"].update(budget_usd=1.1 * CEILING, samples=1, max_attempts=6)
+    world.act = lambda request: cut_body()
+    summary = world.harvest()
+    assert (world.server.count, summary.over_budget) == (1, True)
+
+
+def test_a_teacher_that_bills_more_than_a_request_can_use_is_told(world: World) -> None:
+    world.act = lambda request: answer("42", usage={"prompt_tokens": 500_000, "completion_tokens": 20})
+    summary = world.harvest()
+    assert len([w for w in summary.warnings if "bills more than a request can use" in w]) == 1
+
+
+def test_the_ledger_of_reservations_is_not_held_in_memory(tmp_path: Path) -> None:
+    path = spending_file(tmp_path, (1, 1))
+    with Ledger(path) as ledger:
+        for number in range(5_000):
+            ledger.append(Row(0.01, reserve=f"t{number}"))
+    most = [0]
+
+    def answered(ids: Any) -> set[str]:
+        most[0] = max(most[0], len(ids))
+        return set(ids) - {"t7"}
+
+    assert read_book(path, answered).open == {"t7": 0.01}
+    assert most[0] <= 2_100

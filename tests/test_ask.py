@@ -12,11 +12,11 @@ import pytest
 from fake_teacher import Act, FakeTeacher, Request, Script, answer, error, hang, raw, stream_answer
 
 from r1distill import ask as ask_module
-from r1distill import lane as lane_module
+from r1distill import patience
 from r1distill.ask import Asker
 from r1distill.errors import StopRunError, StorageError
 from r1distill.exchange import request_body
-from r1distill.lane import Terms
+from r1distill.desk import Terms
 from r1distill.ledger import Ledger
 from r1distill.owed import Wanted
 from r1distill.recipe_sections import HarvestSection, PriceSection
@@ -257,11 +257,11 @@ def test_a_request_refused_from_the_first_on_stops_the_run(desk: Desk) -> None:
 
 
 def test_a_teacher_that_fell_silent_ends_the_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_module, "SILENT_S", 0.0)
+    monkeypatch.setattr(patience, "SILENT_S", 0.0)
     teacher = FakeTeacher(error(503, "down for today"))
     with pytest.raises(StopRunError, match=r"no answer for 0 minutes.*down for today"):
         desk.ask(teacher, wanted(100), limits={"max_in_flight": 2, "max_attempts": 1})
-    assert lane_module.SILENT_ITEMS <= teacher.count <= lane_module.SILENT_ITEMS + 2
+    assert patience.SILENT_ITEMS <= teacher.count <= patience.SILENT_ITEMS + 2
 
 
 def test_a_short_silence_does_not(desk: Desk) -> None:

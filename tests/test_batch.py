@@ -23,6 +23,7 @@ from small_run import KEY, KEY_VARIABLE, SmallRun, holds_key
 from r1distill import batch_asking
 from r1distill.batch import SubmitSummary, export, lines, status, submit
 from r1distill.batch_collect import CollectSummary, collect, import_results
+from r1distill.batch_collect import lines as collect_lines
 from r1distill.batch_files import Limits
 from r1distill.batch_ledger import slots_out
 from r1distill.batch_plan import batch_kind, committed_usd
@@ -591,7 +592,11 @@ def test_a_marked_export_is_out_until_it_was_imported_whole(world: World, tmp_pa
     (tmp_path / "rest.jsonl").write_text("".join(rows[3:]))
     half = import_results(world.recipe, world.run, [tmp_path / "half.jsonl"])
     assert (half.traces + half.failed_final, half.collected, world.out()) == (3, [], 6)
-    assert "3 of 6" in half.warnings[0]
+    assert "3 of 6 lines have not come" in half.warnings[0]
+    assert (half.out, half.exported) == (3, 3)  # what has come is not waited for
+    assert "3 answers are out in exported files; `batch import` brings them." in collect_lines(half)
+    stand = status(world.recipe, world.run)
+    assert (stand.out, stand.exported, stand.batches[0]["done"]) == (3, 3, 3)
     rest = import_results(world.recipe, world.run, [tmp_path / "half.jsonl", tmp_path / "rest.jsonl"])
     assert (rest.collected, world.out(), len(world.rows())) == ([batch["name"]], 0, 5)
 
@@ -624,7 +629,7 @@ def test_the_command_line(world: World, group: click.Group, tmp_path: Path) -> N
 
     assert group.list_commands(click.Context(group)) == ["submit", "status", "collect", "export", "import"]
     assert json.loads(say("submit", "--dry-run", "--json", "-q").stdout)["lines"] == 6
-    assert "6 requests in 1 files submitted" in say("submit").stderr
+    assert "6 requests in 1 file submitted" in say("submit").stderr
     table = say("status").stderr
     assert "batch_0" in table and "0/6" in table
     assert say("collect").return_value == 3

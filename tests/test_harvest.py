@@ -542,3 +542,67 @@ def test_the_files_are_plain_json_lines(world: World) -> None:
     assert {json.loads(line)["answer"] for line in path.read_bytes().splitlines()} == {
         "Überraschung: 4\u20282 😀"
     }
+
+
+def test_sigterm_is_as_gentle_as_ctrl_c(world: World) -> None:
+    world.write_problems(20)
+    world.data["harvest"]["max_in_flight"] = 4
+    world.act = lambda request: answer("42", hold=True) if request.number >= 6 else answer("42")
+    process = world.start()
+    world.server.wait_for(10)
+    process.send_signal(signal.SIGTERM)
+    _until(process, b"under way")
+    world.server.release()
+    code, _ = end(process)
+    assert code == 130
+    assert len(world.rows()) == world.server.count == 10
+
+
+def test_a_ledger_that_is_deleted_meanwhile_ends_the_harvest(world: World) -> None:
+    world.write_problems(20)
+    world.data["harvest"]["max_in_flight"] = 4
+    world.act = lambda request: answer("42", hold=True) if request.number >= 6 else answer("42")
+    process = world.start()
+    world.server.wait_for(10)
+    (world.run.folder / "traces" / "part-1-of-1.jsonl").unlink()
+    world.server.release()
+    code, said = end(process)
+    assert code == 1
+    assert "was deleted while it was being written" in said
+
+
+def test_problems_that_are_replaced_meanwhile_change_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process writes its problems, in another order, between our look and our asking."""
+    world.write_problems(10)
+    world.harvest(limit=10)
+    module = importlib.import_module("r1distill.harvest")
+    real = module.Harvest._rounds
+
+    def replaced_before(self: Any, *arguments: Any) -> Any:
+        prompts = list(world.run.prompts())
+        world.run.save_prompts(reversed(prompts))
+        return real(self, *arguments)
+
+    monkeypatch.setattr(module.Harvest, "_rounds", replaced_before)
+    assert world.harvest().still_owed == 0
+    assert set(world.slots().values()) == {1}
+    assert len(world.slots()) == 20
+
+
+def test_a_stop_carries_the_summary(world: World) -> None:
+    world.act = lambda request: answer("42") if request.number < 3 else error(401)
+    world.data["harvest"]["max_in_flight"] = 1
+    with pytest.raises(StopRunError) as caught:
+        world.harvest()
+    assert caught.value.summary.traces == 3
+    assert caught.value.summary.still_owed == 3
+
+
+def test_manifest_entries_of_processes_side_by_side_are_all_kept(world: World) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: world.run.update_manifest(f"k{n}", n), range(40)))
+    assert {key for key in world.run.manifest() if key.startswith("k")} == {f"k{n}" for n in range(40)}

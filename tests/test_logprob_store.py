@@ -11,6 +11,8 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 
 from r1distill import logprob_columns, logprob_store
 from r1distill.errors import InputError, LockedError, MissingPackageError, StorageError
-from r1distill.logprob_store import HEAD, LogprobStore, has, read
+from r1distill.logprob_store import HEAD, LogprobStore, has, read, whole_frames
 from r1distill.teachers.logprobs import decode
 from r1distill.token_logprobs import TokenLogprobs
 
@@ -111,6 +113,7 @@ def test_a_large_spool_becomes_a_numbered_file(folder: Path, monkeypatch: pytest
     with LogprobStore(folder, PART) as store:
         for number in range(20):
             store.append(f"id{number:02}", "slot", record_of(str(number)))
+        store.settle()
         assert len(parquet(folder)) >= 2
         assert (folder / f"{PART}.spool").stat().st_size < 500
         assert sorted(trace_id for trace_id, _ in read(folder)) == [f"id{number:02}" for number in range(20)]
@@ -228,7 +231,8 @@ def test_a_reader_that_the_writer_overtakes_loses_nothing(folder: Path) -> None:
             store.append(f"id{number}", "slot", record_of(str(number)))
         reader = read(folder)
         seen = [next(reader)[0]]
-        store._convert()
+        store._rotate()
+        store.settle()
         store.append("later", "slot", record_of("9"))
         seen += [name for name, _ in reader]
     assert sorted(seen) == [f"id{number}" for number in range(5)]
@@ -313,6 +317,223 @@ def test_a_parquet_file_that_can_not_be_written_leaves_the_spool(
     with LogprobStore(folder, PART):
         pass
     assert list(read(folder)) == [("id0", record_of("0"))]
+
+
+class Gate:
+    """Holds conversions up until it is opened; notes the threads that convert."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.open, self.reached, self.threads = threading.Event(), threading.Event(), set[str]()
+        convert = logprob_store._convert
+
+        def held(spool: Path) -> None:
+            self.threads.add(threading.current_thread().name)
+            self.reached.set()
+            assert self.open.wait(10)
+            convert(spool)
+
+        patch.setattr(logprob_store, "_convert", held)
+
+
+def test_appending_never_waits_for_a_conversion(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logprob_store, "SPOOL_BYTES", 1)
+    gate = Gate(monkeypatch)
+    with LogprobStore(folder, PART) as store:
+        for number in range(4):
+            store.append(f"id{number}", "slot", record_of(str(number)))
+        assert gate.reached.wait(10)
+        assert not parquet(folder)
+        assert len(list(folder.glob(f"{PART}.0*.spool"))) == 4  # they queue up on the disk
+        assert has(folder)
+        assert [trace_id for trace_id, _ in read(folder)] == ["id3", "id2", "id1", "id0"]
+        gate.open.set()
+    assert len(gate.threads) == 1
+    assert threading.current_thread().name not in gate.threads
+    assert len(parquet(folder)) == 4
+    assert [path.name for path in folder.glob("*.spool")] == [f"{PART}.spool"]
+    assert [trace_id for trace_id, _ in read(folder)] == ["id3", "id2", "id1", "id0"]
+
+
+@pytest.mark.parametrize("killed", ["before", "after the file", "within the file"])
+def test_rotated_spools_that_a_kill_left_are_converted_once(folder: Path, killed: str) -> None:
+    spool = leftover(folder, 3)
+    rotated = spool.rename(folder / f"{PART}.00001.spool")
+    data = rotated.read_bytes()
+    if killed == "after the file":
+        with LogprobStore(folder, PART):
+            pass
+        rotated.write_bytes(data)
+    if killed == "within the file":
+        (folder / f"{PART}.00001.parquet.part").write_bytes(b"half")
+    assert sorted(name for name, _ in read(folder)) == ["id0", "id1", "id2"]
+    with LogprobStore(folder, PART) as store:
+        store.append("id2", "slot", record_of("newer"))
+    assert sorted(path.name for path in folder.glob("*.0*")) == [
+        f"{PART}.00001.parquet",
+        f"{PART}.00002.parquet",
+    ]
+    assert dict(read(folder)) == {"id2": record_of("newer"), "id0": record_of("0"), "id1": record_of("1")}
+
+
+def test_a_file_from_elsewhere_is_not_overwritten(folder: Path) -> None:
+    """Somebody copied another run's file over ours of the same name."""
+    rotated = leftover(folder, 2).rename(folder / f"{PART}.00001.spool")
+    with LogprobStore(folder / "else", PART) as store:
+        store.append("foreign", "slot", record_of("f"))
+    shutil.copy(folder / "else" / f"{PART}.00001.parquet", folder)
+    with LogprobStore(folder, PART):
+        pass
+    assert rotated.exists()
+    assert {name for name, _ in read(folder)} == {"id0", "id1", "foreign"}
+
+
+def test_a_failed_conversion_is_told_by_the_next_sync_and_loses_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    store = LogprobStore(folder, PART)
+    with store:
+        store.append("id0", "slot", record_of("0"))
+        with monkeypatch.context() as patch:
+            patch.setattr(logprob_store, "ColumnWriter", full)
+            store._rotate()
+            wait(store._conversions)
+        store.sync_on_append = False
+        store.append("id1", "slot", record_of("1"))  # an answer that came: kept, whatever the converter says
+        with pytest.raises(StorageError, match=r"00001\.parquet can't be written: there is no space left"):
+            store.sync()
+        store.sync()  # told once
+    assert sorted(path.name for path in folder.glob("*.0*")) == [
+        f"{PART}.00001.spool",
+        f"{PART}.00002.parquet",
+    ]
+    assert {name for name, _ in read(folder)} == {"id0", "id1"}
+    with LogprobStore(folder, PART):
+        pass
+    assert parquet(folder) == [f"{PART}.00001.parquet", f"{PART}.00002.parquet"]
+    assert {name for name, _ in read(folder)} == {"id0", "id1"}
+
+
+def test_a_spool_that_can_not_be_rotated_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(self: LogprobStore) -> int:
+        raise OSError(24, "Too many open files")
+
+    with LogprobStore(folder, PART) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(logprob_store, "SPOOL_BYTES", 1)
+            patch.setattr(LogprobStore, "_opened", none_left)
+            with pytest.raises(StorageError, match="Too many open files"):
+                store.append("id0", "slot", record_of("0"))
+        store.append("id1", "slot", record_of("1"))
+        assert [path.name for path in folder.glob("*.spool")] == [f"{PART}.spool"]
+    assert {name for name, _ in read(folder)} == {"id0", "id1"}
+
+
+def test_a_rotation_takes_no_descriptor_from_an_fsync(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another thread fsyncs, appends go on and rotate; what was rotated unsynced is synced the next time."""
+    monkeypatch.setattr(logprob_store, "SPOOL_BYTES", 1)
+    real, inside, go_on = os.fsync, threading.Event(), threading.Event()
+    synced: list[int] = []
+
+    def slow(file: int) -> None:
+        if threading.current_thread().name == "syncer":
+            inside.set()
+            assert go_on.wait(10)
+            synced.append(os.fstat(file).st_ino)  # raises for a closed one
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with LogprobStore(folder, PART) as store, ThreadPoolExecutor(1) as pool:
+        store.sync_on_append = False
+
+        def sync() -> None:
+            threading.current_thread().name = "syncer"
+            store.sync(force=True)
+
+        monkeypatch.setattr(logprob_store, "SPOOL_BYTES", 1 << 20)
+        store.append("id0", "slot", record_of("0"))
+        first = (folder / f"{PART}.spool").stat().st_ino
+        job = pool.submit(sync)
+        assert inside.wait(10)
+        store._rotate()
+        store.append("id1", "slot", record_of("1"))
+        second = (folder / f"{PART}.spool").stat().st_ino
+        store._rotate()
+        go_on.set()
+        job.result(10)
+        assert synced == [first]
+        pool.submit(sync).result(10)
+        assert second in synced
+        assert store._retired == []
+    assert {name for name, _ in read(folder)} == {"id0", "id1"}
+
+
+def open_files() -> int:
+    """So many descriptors are open (0 where the system does not tell)."""
+    place = Path("/proc/self/fd")
+    return len(list(place.iterdir())) if place.exists() else 0
+
+
+def test_syncing_beside_appending_loses_and_leaks_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logprob_store, "SPOOL_BYTES", 2000)
+    before = open_files()
+    done = threading.Event()
+    with LogprobStore(folder, PART) as store, ThreadPoolExecutor(1) as pool:
+        store.sync_on_append = False
+
+        def sync_on() -> int:
+            count = 0
+            while not done.is_set():
+                store.sync(force=True)
+                count += 1
+            return count
+
+        job = pool.submit(sync_on)
+        for number in range(150):
+            store.append(f"id{number}", "slot", record_of(str(number)))
+        done.set()
+        assert job.result(10) > 0
+    assert {name for name, _ in read(folder)} == {f"id{number}" for number in range(150)}
+    assert open_files() == before
+
+
+def test_a_deleted_spool_is_told(folder: Path) -> None:
+    store = LogprobStore(folder, PART)
+    with pytest.raises(StorageError, match="was deleted while it was being written"), store:
+        store.sync_on_append = False
+        store.append("id0", "slot", record_of("0"))
+        (folder / f"{PART}.spool").unlink()
+        store.sync(force=True)
+
+
+def test_a_spool_converted_while_a_reader_looks_is_found_in_its_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotated = leftover(folder, 2).rename(folder / f"{PART}.00001.spool")
+    real = logprob_store._numbers
+
+    def overtaken(where: Path, part: str) -> list[int]:
+        found = real(where, part)
+        logprob_store._convert(rotated)
+        return found
+
+    monkeypatch.setattr(logprob_store, "_numbers", overtaken)
+    assert {name for name, _ in read(folder)} == {"id0", "id1"}
+    assert not rotated.exists()
+
+
+def test_two_spools_joined_are_a_spool(folder: Path) -> None:
+    spool = leftover(folder, 2)
+    whole = spool.read_bytes()
+    spool.write_bytes(whole + b"torn")
+    assert whole_frames(spool) == whole
+    spool.write_bytes(whole_frames(spool) + whole)
+    assert {name for name, _ in read(folder)} == {"id0", "id1"}
+    assert whole_frames(folder / "none.spool") == b""
 
 
 def test_syncing_is_throttled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from r1distill import show as module
-from r1distill.show import Progress, Show, dollars, duration, plain
+from r1distill.show import Progress, Show, counted, dollars, duration, plain
 
 
 def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,6 +52,40 @@ def test_plain_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         progress.update(10, "all")
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["Asking: 2/10, 3.0/s, 24.0 s left", "Asking: 10/10"]
+
+
+def test_what_was_given_up_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    with Show(0).progress("Asking", 10) as progress:
+        now += 8.0
+        progress.update(4, given_up=4)
+        assert progress.left_s() == pytest.approx(4.0)
+        progress.update(0, given_up=8)
+        assert progress.left() == ""
+        progress.update(12)
+        assert progress.done == 10
+
+
+def test_a_piped_table_breaks_no_row_and_has_no_trailing_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    Show().table("A title that is longer than its table", ("a", "b"), [("x", "y" * 200), ("z", "")])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "A title that is longer than its table"
+    assert "y" * 200 in lines[3]
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_a_line_that_was_printed_is_not_printed_again(capsys: pytest.CaptureFixture[str]) -> None:
+    show = Show()
+    show.note("details", 2)
+    for text in ("once", "once", "details"):
+        show.note_once(text)
+    assert capsys.readouterr().err.splitlines() == ["once", "details"]
+
+
+def test_a_number_with_its_noun() -> None:
+    assert [counted(1, "batch", "batches"), counted(2, "batch", "batches")] == ["1 batch", "2 batches"]
+    assert [counted(0, "file"), counted(2000, "answer")] == ["0 files", "2,000 answers"]
 
 
 def test_quiet_progress_prints_nothing_and_knows_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,15 +21,18 @@ def test_status_of_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
     state = status(made.recipe, made.run)
     assert (state.prompts, state.wanted, state.owed) == (12, 36, 0)
     assert state.teachers[0]["traces"] == 36
-    assert state.failures == {"content_filter": 1}
+    assert (state.there, state.failed, state.given_up) == (
+        36,
+        0,
+        [],
+    )  # the failed request was of another recipe
     assert set(state.stages) == {"filter", "train", "evaluate"}
     tell(state, Show())
     err = capsys.readouterr().err
     for words in (
-        "12 problems, 36 answers wanted, 0 still owed",
+        "12 problems, 36 answers wanted: 36 there, 0 still owed",
         "r1",
         "$0.0360",
-        "content_filter",
         f"train: {made.run.folder}",
     ):
         assert words in err, words

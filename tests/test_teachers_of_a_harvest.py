@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_teacher import Act, FakeTeacher, Request, answer, error, event, stream_answer, streamed
+from fake_teacher import Act, FakeTeacher, Request, answer, error, event, raw, stream_answer, streamed
 from small_run import KEY, KEY_VARIABLE, SmallRun
 
 from r1distill.errors import StopRunError
@@ -223,3 +223,116 @@ def test_a_stream_and_its_extras(world: World) -> None:
     world.data["harvest"]["stream"] = True
     world.acts["t"] = lambda request: stream_answer("42", "because")
     assert world.harvest().traces == 12
+
+
+def test_a_fallback_after_final_refusals_only(world: World) -> None:
+    world.with_second("fallback")
+
+    def act(request: Request) -> Act:
+        return error(400, code="content_filter") if "What is 2 " in request.text else answer("42")
+
+    world.acts["t"] = act
+    summary = world.harvest()
+    assert (summary.traces, summary.still_owed) == (12, 0)
+    assert {row["prompt_id"] for row in world.rows() if row["teacher"] == "u"} == {"p2"}
+
+
+def test_a_fallback_that_retries_what_failed_ends(world: World) -> None:
+    world.with_second("fallback")
+    world.acts = {name: lambda request: error(400, code="content_filter") for name in "tu"}
+    world.acts["u"] = lambda request: (
+        error(400, code="content_filter") if "What is 2 " in request.text else answer("42")
+    )
+    world.harvest()
+    count = world.servers["t"].count
+    summary = world.harvest(retry_failed=True)
+    assert world.servers["t"].count == count + 2  # asked again once, not for ever
+    assert summary.still_owed == 0
+
+
+@pytest.mark.parametrize("how", [{"limit": 4}, {"pilot": 4}])
+def test_a_fallback_with_a_limit_asks_the_same_answers_of_the_next_teacher(
+    world: World, how: dict[str, int]
+) -> None:
+    world.with_second("fallback")
+    world.acts["t"] = lambda request: error(500)
+    summary = world.harvest(**how)
+    assert summary.traces == world.servers["u"].count == 4
+    asked = {request.text for request in world.servers["t"].requests}
+    assert {request.text for request in world.servers["u"].requests} == asked
+
+
+def test_a_proxy_that_can_not_be_used_stops_one_teacher_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.with_second("fallback")
+    world.teacher["base_url"] = "http://teacher.invalid/v1"
+    monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert world.harvest().still_owed == 0
+    assert world.by_teacher() == {"u": 12}
+
+
+@pytest.mark.parametrize("budget", [0.05, 0.09])
+def test_what_is_owed_adds_up_when_an_escalation_meets_the_end_of_the_budget(
+    world: World, budget: float
+) -> None:
+    world.teacher["price"] = {"input": 1.0, "output": 100.0}
+    world.data["harvest"].update(
+        escalate={"factor": 2, "max_tokens": 200}, budget_usd=budget, max_in_flight=3
+    )
+    world.acts["t"] = lambda request: answer(
+        "42", finish="length", usage={"prompt_tokens": 10, "completion_tokens": request.body["max_tokens"]}
+    )
+    summary = world.harvest()
+    assert summary.over_budget
+    planned = world.harvest(dry_run=True)
+    assert planned.would_ask == planned.still_owed == summary.still_owed > 0
+    assert summary.asked + summary.escalated == world.servers["t"].count == summary.traces
+    world.data["harvest"]["budget_usd"] = 10.0
+    again = world.harvest()
+    assert again.still_owed == 0
+    assert again.asked + again.escalated == again.traces
+    assert Counter(row["max_tokens"] for row in world.rows()) == {100: 12, 200: 12}
+
+
+def test_settings_that_are_refused_after_a_good_start_are_not_the_problems_fault(world: World) -> None:
+    world.write_problems(60)
+    world.harvest(limit=2)
+    world.teacher["sampling"] = {"max_tokens": 100, "temperature": 9.5}
+    world.acts["t"] = lambda request: error(400, "Bad request")
+    with pytest.raises(StopRunError, match="Bad request"):
+        world.harvest()
+    assert not any(row["final"] for row in world.failures())
+
+
+def test_when_all_is_refused_from_some_point_on_nothing_is_final(world: World) -> None:
+    world.write_problems(60)
+    world.data["harvest"]["max_in_flight"] = 1
+    world.acts["t"] = lambda request: answer("42") if request.number == 0 else error(400, "Bad request")
+    with pytest.raises(StopRunError, match="Bad request"):
+        world.harvest()
+    assert world.servers["t"].count < 30
+    assert not any(row["final"] for row in world.failures())
+    world.acts["t"] = lambda request: answer("42")
+    assert world.harvest().still_owed == 0
+
+
+def test_a_web_page_instead_of_an_api_stops_soon(world: World) -> None:
+    world.write_problems(60)
+    world.data["harvest"].update(stream=True, max_attempts=2, max_in_flight=4)
+    world.acts["t"] = lambda request: raw(b"<html><title>login</title></html>", 200, "text/html")
+    with pytest.raises(StopRunError, match="login"):
+        world.harvest()
+    assert world.servers["t"].count <= 16
+
+
+def test_reasoning_that_was_shown_before_needs_no_second_probe(world: World) -> None:
+    world.write_problems(60)
+    world.data["harvest"].update(reasoning="required", max_in_flight=40)
+    world.acts["t"] = lambda request: answer("42", reasoning="Let me see. " * 40)
+    world.harvest(limit=10)
+    world.servers["t"].peak = 0
+    world.acts["t"] = lambda request: answer("42", reasoning="Let me see. " * 40, delay_s=0.2)
+    world.harvest()
+    assert world.servers["t"].peak > 20

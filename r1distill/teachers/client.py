@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, NamedTuple
@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from r1distill.errors import R1DistillError
 from r1distill.records import CEILING_KEYS
 from r1distill.teachers.limits import asked_wait_s, should_retry
 from r1distill.teachers.refusals import Action, Refusal, refusal
 from r1distill.teachers.replies import Reply, parse_reply, reply_of
 from r1distill.teachers.secrets import scrub
-from r1distill.teachers.stream import Gathered
+from r1distill.teachers.stream import Gathered, Opening, opening
 
 CONNECT_TIMEOUT_S = 20.0
 FAREWELL_S = 0.2
@@ -77,8 +78,9 @@ class ChatClient:
         import openai
 
         from r1distill.teachers.transport import Client, Poster, Wire
+        from r1distill.teachers.troubles import trouble
 
-        self._httpx, self._openai, self._aiohttp = httpx2, openai, aiohttp
+        self._httpx, self._openai, self._aiohttp, self._trouble = httpx2, openai, aiohttp, trouble
         where = self.endpoint
         poster = Poster(
             f"{where.base_url.rstrip('/')}/chat/completions",
@@ -100,25 +102,36 @@ class ChatClient:
 
     async def ask(self, body: dict[str, Any]) -> Reply:
         """One attempt. Raises Refusal with a scrubbed message."""
-        gathered = Gathered(logprobs=bool(body.get("logprobs")))
+        content = encoded(body, self.endpoint, self.stream)
+        try:
+            return await self._in_time(content, Gathered(logprobs=bool(body.get("logprobs"))))
+        except Refusal as error:
+            error.message = scrub(error.message, (self.endpoint.key,))
+            raise
+        except R1DistillError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what servers send makes the libraries beneath raise anything,
+            # and no single answer may end a run, whose other answers are being paid for
+            said = f"The answer can't be read ({type(error).__name__}: {error})"
+            message = scrub(said, (self.endpoint.key,))
+            raise Refusal(Action.RETRY, "malformed", message, maybe_billed=True) from None
+
+    async def _in_time(self, content: bytes, gathered: Gathered) -> Reply:
         try:
             async with asyncio.timeout(self.total_timeout_s):
-                return await self._attempt(encoded(body, self.endpoint, self.stream), gathered)
+                return await self._attempt(content, gathered)
         except TimeoutError:
             if gathered.finished:
                 return self._reply(gathered.whole())
             message = f"No complete answer within {self.total_timeout_s:g} s"
             raise Refusal(Action.RETRY, "timeout", message, maybe_billed=True) from None
-        except Refusal as error:
-            error.message = scrub(error.message, (self.endpoint.key,))
-            raise
 
     async def _attempt(self, content: bytes, gathered: Gathered) -> Reply:
         try:
             came = await self._client.send_chat(content, stream=self.stream)
             self.answered = True
             if isinstance(came, bytes):
-                return parse_reply(came, reasoning_apart=self.endpoint.reasoning_apart)
+                return self._whole(came)
             async with came:
                 return await self._streamed(came, gathered)
         except self._openai.APIStatusError as error:
@@ -133,13 +146,19 @@ class ChatClient:
             raise self._network(error) from None
 
     async def _streamed(self, came: Any, gathered: Gathered) -> Reply:
-        if came.headers.get("Content-Type", "").startswith("application/json"):
-            # a server that can't stream answers in one piece
-            return parse_reply(await came.read(), reasoning_apart=self.endpoint.reasoning_apart)
-        while data := await came.content.readany():
+        content, data = came.content, b""
+        kind, data = opening(data)
+        while kind is Opening.UNKNOWN and (more := await content.readany()):
+            kind, data = opening(data + more)
+        if kind is Opening.TEXT:  # a server that can't stream answers in one piece, whatever it calls it
+            data += await came.read()
+            if data[:1] in (b"{", b"[", b"<") or b"\ndata:" not in data:
+                return self._whole(data)
+        while data:
             if gathered.feed(data):
-                await self._farewell(came.content)
+                await self._farewell(content)
                 break
+            data = await content.readany()
         try:
             return self._reply(gathered.end())
         except Refusal as refused:
@@ -155,23 +174,19 @@ class ChatClient:
                 while await content.readany():
                     pass
 
+    def _whole(self, body: bytes) -> Reply:
+        return parse_reply(body, reasoning_apart=self.endpoint.reasoning_apart)
+
     def _reply(self, whole: dict[str, Any]) -> Reply:
         return reply_of(whole, reasoning_apart=self.endpoint.reasoning_apart)
 
     def _network(self, error: BaseException) -> Refusal:
-        """The Refusal of a failed connection, by its inner causes."""
-        causes = list(_causes(error))
-        told = next((c for c in causes if isinstance(c, self._aiohttp.ClientError)), causes[-1])
-        never_there = isinstance(
-            told, self._aiohttp.ClientConnectorError | self._aiohttp.ConnectionTimeoutError
-        )
-        if never_there and not self.answered:
+        """The Refusal of a failed connection."""
+        found = self._trouble(error)
+        error_class = "timeout" if found.timeout else "network"
+        if not found.sent and not self.answered:
             error_class = "unreachable"
-        else:
-            error_class = "timeout" if any(isinstance(c, TimeoutError) for c in causes) else "network"
-        return Refusal(
-            Action.RETRY, error_class, f"{type(told).__name__}: {told}", maybe_billed=not never_there
-        )
+        return Refusal(Action.RETRY, error_class, found.message, maybe_billed=found.sent)
 
 
 def key_headers(endpoint: Endpoint) -> dict[str, str]:
@@ -194,15 +209,11 @@ def encoded(body: dict[str, Any], endpoint: Endpoint, stream: bool) -> bytes:
         return json.dumps(whole).encode()
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
 def _body(error: Any) -> Any:
     """What the server said: its decoded body or text, or where it redirects to."""
-    place = urlsplit(error.response.headers.get("location", ""))
-    if error.status_code // 100 == 3 and place.hostname:
-        return f"it redirects to {place.scheme}://{place.hostname}{place.path}"
+    if error.status_code // 100 == 3:
+        with suppress(ValueError):  # a place that is none
+            place = urlsplit(error.response.headers.get("location", ""))
+            if place.hostname:
+                return f"it redirects to {place.scheme}://{place.hostname}{place.path}"
     return error.body if error.body is not None else error.message

@@ -42,11 +42,11 @@ def told(body: Any) -> Told:
     """What a decoded error body, or the text of a page, says."""
     error = _error(body)
     if not isinstance(error, dict):
-        message = _line(error)
+        message = one_line(error)
         return Told((), message, _words(message))
     names = tuple(dict.fromkeys(_names(error)))
-    message, upstream = _line(_message(error)), _upstream(error)
-    shown = _line(f"{message} ({upstream})") if upstream else message
+    message, upstream = one_line(_message(error)), _upstream(error)
+    shown = one_line(f"{message} ({upstream})") if upstream else message
     return Told(names, shown, _words(message), _words(upstream))
 
 
@@ -108,15 +108,15 @@ def _upstream(error: dict[str, Any]) -> str:
         try:
             raw = json.loads(raw[:READ_CHARACTERS])
         except (ValueError, RecursionError):
-            return _line(raw)
+            return one_line(raw)
     inner = _error(raw)
     if isinstance(inner, dict):
         inner = next((inner[field] for field in TEXT_FIELDS if isinstance(inner.get(field), str)), "")
-    return _line(inner) if isinstance(inner, str) and inner else ""
+    return one_line(inner) if isinstance(inner, str) and inner else ""
 
 
-def _line(text: Any) -> str:
-    """One line of at most MOST_CHARACTERS; of an HTML page its title or first words."""
+def one_line(text: Any) -> str:
+    """What a server said, for people: one line of at most MOST_CHARACTERS; of an HTML page its title or first words."""
     text = str("" if text is None else text)[:READ_CHARACTERS]
     if "<html" in (lower := text.lower()) or "<!doctype" in lower:
         text = f"an HTML page: {_title(text, lower)}"

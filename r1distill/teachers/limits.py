@@ -105,9 +105,10 @@ def _limits(said: dict[tuple[str, str], float]) -> Limits:
 
 
 def _amount(text: str, what: str) -> float | None:
-    """A limit above 0, or what remains, 0 or more; of a list ("100, 100;w=60") the first."""
+    """A limit of 1 or more, or what remains, 0 or more; of a list ("100, 100;w=60") the first."""
     value = _number(text.partition(",")[0].partition(";")[0])
-    if value is None or value > LARGEST_BELIEVED or value < 0 or (value == 0 and what == "limit"):
+    least = 1 if what == "limit" else 0  # a lower limit would forbid every request
+    if value is None or not least <= value <= LARGEST_BELIEVED:
         return None
     return value
 

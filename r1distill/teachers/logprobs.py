@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from r1distill.teachers.plain_logprobs import PlainEntry, PlainToken, PlainWire, is_spelled
 from r1distill.teachers.replies import decode_json
 from r1distill.thinking import Split
 from r1distill.token_logprobs import TokenLogprobs, unpack, with_reasoning_end
@@ -64,6 +65,9 @@ class _Wire(msgspec.Struct, gc=False):
 
 
 _WIRE = msgspec.json.Decoder(_Wire | None)
+_PLAIN_WIRE = msgspec.json.Decoder(PlainWire)
+WORTH_IT_BYTES = 4096
+"""From this size on the plain way is tried first."""
 
 
 class _Malformed(Exception):
@@ -105,6 +109,11 @@ class Gathering:
         if self._wrong or raw is None:
             return
         try:
+            plain = _packed_plain(raw)
+            if plain is not None:
+                self._pack()
+                self._pieces.append(plain)
+                return
             self._fresh += _tokens(raw)
             if len(self._fresh) >= PIECE_TOKENS:
                 self._pack()
@@ -114,8 +123,7 @@ class Gathering:
     def finish(self, asked: int) -> Decoded:
         """The record of all that was added."""
         try:
-            if self._fresh:
-                self._pack()
+            self._pack()
         except _Malformed as error:
             self._wrong = f"malformed: {error}"
         if self._wrong or not self._pieces:
@@ -123,8 +131,54 @@ class Gathering:
         return Decoded(_joined(self._pieces, asked))
 
     def _pack(self) -> None:
-        self._pieces.append(_packed(self._fresh))
-        self._fresh = []
+        if self._fresh:
+            self._pieces.append(_packed(self._fresh))
+            self._fresh = []
+
+
+def _packed_plain(raw: Any) -> TokenLogprobs | None:
+    """The piece of one large object in the usual shape, by the texts of its tokens; None when that is not enough."""
+    content = _plain_content(raw)
+    if content is None:
+        return None
+    groups = [token.top_logprobs for token in content]
+    others = list(chain.from_iterable(groups))
+    chosen = _plain_columns(content)
+    rest = _plain_columns(others)
+    if not content or chosen is None or rest is None or any(token.token_id is not None for token in content):
+        return None
+    try:
+        return TokenLogprobs(*chosen, *rest, struct.pack(f"<{len(groups)}H", *map(len, groups)))
+    except struct.error:
+        return None
+
+
+def _plain_content(raw: Any) -> list[PlainToken] | None:
+    if isinstance(raw, PlainWire):
+        return raw.content
+    is_text = isinstance(raw, bytes | bytearray | memoryview | msgspec.Raw)
+    if not is_text or memoryview(raw).nbytes < WORTH_IT_BYTES:
+        return None
+    try:
+        return _PLAIN_WIRE.decode(raw).content
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _plain_columns(entries: Sequence[PlainToken | PlainEntry]) -> tuple[bytes, bytes, bytes] | None:
+    """As `_columns`, of texts that are whole characters and values that are plain; else None."""
+    texts = [entry.token for entry in entries]
+    values = [entry.logprob for entry in entries]
+    joined = "".join(texts)
+    if is_spelled(joined) or min(values, default=0.0) <= SENTINEL or max(values, default=0.0) > 0.0:
+        return None
+    count = len(texts)
+    try:
+        blob = joined.encode()
+        sizes = map(len, texts) if len(blob) == len(joined) else (len(text.encode()) for text in texts)
+        return blob, struct.pack(f"<{count}H", *sizes), struct.pack(f"<{count}e", *values)
+    except (UnicodeEncodeError, struct.error, OverflowError):
+        return None
 
 
 def _tokens(raw: Any) -> list[_Token]:

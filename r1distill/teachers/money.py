@@ -75,18 +75,32 @@ class Estimate(NamedTuple):
         )
 
 
+class Ceilings(NamedTuple):
+    """The sum of the ceilings of requests, in tokens."""
+
+    first: int = 0
+    again: int = 0
+    """Of the requests that follow if every answer is cut (escalation)."""
+
+
 def estimate(
-    prompt_chars: int, answers: int, max_tokens: int | None, price: PriceSection | None, past: History
+    prompt_chars: int, answers: int, ceilings: Ceilings | None, price: PriceSection | None, past: History
 ) -> Estimate:
     """What `answers` requests whose prompts have so many characters in all may use.
 
     With a history of 5 answers or more: mean and 95% interval of the sum (the mean's own error and the spread of single
-    answers); without: GUESSED_SHARES of the ceiling.
+    answers); without: GUESSED_SHARES of the ceilings. The high figure is never more than if every answer is as long as its
+    ceiling and, where the recipe escalates, is cut and asked again.
     """
     ratio = past.prompt_chars_per_token or CHARS_PER_TOKEN
     tokens = prompt_chars / ratio
-    prompt = (tokens, tokens, tokens) if past.prompt_chars_per_token else (tokens * 0.7, tokens, tokens * 1.8)
-    completion = _completion(answers, max_tokens, past)
+    twice = 2.0 if ceilings is not None and ceilings.again else 1.0
+    prompt = (
+        (tokens, tokens, tokens * twice)
+        if past.prompt_chars_per_token
+        else (tokens * 0.7, tokens, tokens * 1.8 * twice)
+    )
+    completion = _completion(answers, ceilings, past)
     usd = None
     if price is not None and completion is not None:
         low, mid, high = (
@@ -96,16 +110,16 @@ def estimate(
     return Estimate(answers, prompt, completion, usd, past.answers >= 5)
 
 
-def _completion(answers: int, max_tokens: int | None, past: History) -> tuple[float, float, float] | None:
+def _completion(answers: int, ceilings: Ceilings | None, past: History) -> tuple[float, float, float] | None:
+    most = float("inf") if ceilings is None else float(ceilings.first + ceilings.again)
     if past.answers >= 5:
         expected = answers * past.mean_tokens
         error = Z95 * past.deviation_tokens * (answers**2 / past.answers + answers) ** 0.5
-        most = float("inf") if max_tokens is None else float(answers * max_tokens)
         return max(0.0, expected - error), min(expected, most), min(expected + error, most)
-    if max_tokens is None:
+    if ceilings is None:
         return None
-    low, mid, high = (answers * max_tokens * share for share in GUESSED_SHARES)
-    return low, mid, high
+    low, mid, _ = (ceilings.first * share for share in GUESSED_SHARES)
+    return low, mid, most
 
 
 def _sum(a: tuple[float, float, float], b: tuple[float, float, float]) -> tuple[float, float, float]:

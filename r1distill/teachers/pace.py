@@ -117,6 +117,11 @@ class Pace:
         if self._tokens_rate and tokens_used is not None:
             self._tokens_at += (tokens_used - tokens_estimated) / self._tokens_rate
 
+    def refund(self, tokens_estimated: float) -> None:
+        """A request was refused, so that it used none of the tokens that it was counted with."""
+        if self._tokens_rate:
+            self._tokens_at -= tokens_estimated / self._tokens_rate
+
     def learn(self, limits: Limits) -> None:
         """Take over what the teacher says of its limits, unless the recipe sets them by hand."""
         requests, tokens = limits.requests_limit, limits.tokens_limit or limits.generated_tokens_limit

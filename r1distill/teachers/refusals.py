@@ -45,6 +45,7 @@ class Refusal(Exception):
         wait_s: float | None = None,
         *,
         usage: Usage | None = None,
+        cost_usd: float | None = None,
         maybe_billed: bool = False,
         advice: str = "",
         once: bool = False,
@@ -54,6 +55,8 @@ class Refusal(Exception):
         self.status, self.wait_s = status, wait_s
         self.usage = usage
         """Tokens that the teacher counted for the attempt that is thrown away."""
+        self.cost_usd = cost_usd
+        """What the attempt cost by the teacher's own word (OpenRouter), else None."""
         self.maybe_billed = maybe_billed
         """True: the teacher may have worked for it, and nobody says how much."""
         self.advice = advice

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from r1distill.records import FINISHES, Finish, Usage
+from r1distill.teachers.error_texts import one_line
+from r1distill.teachers.plain_logprobs import PlainWire
 from r1distill.teachers.reasoning import normalise, summary_of
 from r1distill.teachers.refusals import Action, Refusal, refusal, status_of
 from r1distill.thinking import Split
@@ -38,12 +40,16 @@ class Reply(NamedTuple):
 
 
 TRANSIENT_FINISH = frozenset({"error", "abort", "insufficient_system_resource"})
-MOST_TOKENS = 1 << 40
+MOST_TOKENS, MOST_USD = 1 << 40, 1e6
 KEPT, KEPT_OF_CHOICE = ("id", "provider", "system_fingerprint"), ("native_finish_reason", "seed")
 """Fields of a reply, and of its first choice, that go into the extras: the route's provider, ids, Together's seed."""
 LONGEST_KEPT = 200
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 NULL = (msgspec.Raw(), msgspec.Raw(b"null"))
+BOM = b"\xef\xbb\xbf"
+OF_AN_API = (b"{", b"[", b"data:", b"event:", b":")
+"""How an answer of an API begins, even one that is broken: JSON, or a stream."""
+SHOWN_CHARACTERS = 120
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -67,7 +73,18 @@ class _Whole(msgspec.Struct, gc=False):
     system_fingerprint: Any = None
 
 
+class _PlainChoice(_Choice, gc=False):
+    logprobs: PlainWire | None = None  # type: ignore[assignment]
+
+
+class _PlainWhole(_Whole, gc=False):
+    choices: list[_PlainChoice]  # type: ignore[assignment]
+
+
 _WHOLE = msgspec.json.Decoder(_Whole)
+_PLAIN_WHOLE = msgspec.json.Decoder(_PlainWhole)
+LOGPROBS_MARK, SPELLED_MARKS = b'"top_logprobs"', (b"\xef\xbf\xbd", b"ufffd", b"bytes:", b"token_id")
+"""A reply with log-probabilities; what may stand in one whose tokens have to be read with their bytes."""
 
 
 def decode_json(data: bytes) -> Any:
@@ -101,21 +118,43 @@ def parse_reply(body: bytes, *, reasoning_apart: bool = False) -> Reply:
     try:
         data = _decoded(body)
     except ValueError:
-        what = "an empty body" if not body.strip() else f"no JSON: {body[:80].decode('utf-8', 'replace')}"
-        raise Refusal(
-            Action.RETRY, "malformed", f"The reply is {what}", maybe_billed=bool(body.strip())
-        ) from None
+        raise _no_json(body) from None
     return reply_of(data, reasoning_apart=reasoning_apart)
 
 
+def _no_json(body: bytes) -> Refusal:
+    """For what a teacher may have worked for (a broken or empty answer), or a page that comes from no API at all."""
+    start = body.removeprefix(BOM).lstrip()[:4096]
+    if not start:
+        return Refusal(Action.RETRY, "malformed", "The reply is an empty body", maybe_billed=True)
+    of_an_api = start.startswith(OF_AN_API)
+    shown = one_line(start.decode("utf-8", "replace"))
+    shown = shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[: SHOWN_CHARACTERS - 1]}…"
+    kind = "malformed" if of_an_api else "no_api"
+    return Refusal(Action.RETRY, kind, f"The reply is no JSON: {shown}", maybe_billed=of_an_api)
+
+
 def _decoded(body: bytes) -> Any:
+    if body.startswith(BOM):
+        body = body[len(BOM) :]
+    whole = _decoded_plain(body)
     try:
-        whole = _WHOLE.decode(body)
+        whole = _WHOLE.decode(body) if whole is None else whole
     except UNREADABLE:
         return decode_json(body)
     said = msgspec.structs.asdict(whole)
     said["choices"] = [msgspec.structs.asdict(choice) for choice in whole.choices]
     return said
+
+
+def _decoded_plain(body: bytes) -> _Whole | None:
+    """A reply with log-probabilities of the usual shape, in one pass; None for all others."""
+    if LOGPROBS_MARK not in body or any(mark in body for mark in SPELLED_MARKS):
+        return None
+    try:
+        return _PLAIN_WHOLE.decode(body)
+    except UNREADABLE:
+        return None
 
 
 def reply_of(data: Any, *, reasoning_apart: bool = False) -> Reply:
@@ -129,6 +168,7 @@ def reply_of(data: Any, *, reasoning_apart: bool = False) -> Reply:
         return _usable(choices if isinstance(choices, list) else [], data, usage)
     except Refusal as refused:  # the status was 200: without an error, the teacher worked for it
         refused.usage = usage if usage.completion_tokens is not None else None
+        refused.cost_usd = _cost(data.get("usage"))
         refused.maybe_billed = refused.usage is None and (bool(choices) or not data.get("error"))
         raise
 
@@ -214,5 +254,8 @@ def _string(value: Any) -> str | None:
 
 
 def _cost(usage: Any) -> float | None:
+    """The teacher's own figure in dollars, when it is a believable one."""
     cost = usage.get("cost") if isinstance(usage, dict) else None
-    return float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) and cost >= 0 else None
+    if not isinstance(cost, int | float) or isinstance(cost, bool):
+        return None
+    return float(cost) if 0 <= cost <= MOST_USD else None

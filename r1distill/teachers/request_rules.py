@@ -39,6 +39,8 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def check_sampling(sampling: dict[str, Any], where: str) -> None:
     """Raises RecipeError for sampling keys that are ours to set, and for a ceiling that is no number of tokens."""
     check_ours(sampling, where)
+    if all(sampling.get(key) is not None for key in CEILING_KEYS):
+        raise RecipeError(f"{where} has two ceilings, {' and '.join(CEILING_KEYS)}: leave one of them out.")
     for key in CEILING_KEYS:
         ceiling = sampling.get(key)
         if ceiling is not None and (not isinstance(ceiling, int) or isinstance(ceiling, bool) or ceiling < 1):

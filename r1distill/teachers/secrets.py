@@ -40,6 +40,8 @@ AFTER_WORD = re.compile(
 IN_QUERY = re.compile(
     r"(?i)([?&;](?:api[-_]?key|key|subscription-key|(?:access_|auth_)?token|sig|signature)=)[^&\s\"'<>#;]+"
 )
+IN_AUTHORITY = re.compile(r"(//|\\/\\/)[^\s/]+@")
+"""User and password before the host of a URL, as those of a proxy have them."""
 HEX_KEY = re.compile(r"(?i)(\bkeys?\b[^\n]{0,40}?)\b[0-9a-f]{32}\b")
 """Azure's older keys, with the word key shortly before them."""
 MASKED = re.compile(r"[A-Za-z0-9_\-*]{5,}")
@@ -93,6 +95,7 @@ def _without(text: str, secret: str) -> str:
 
 
 def _key_like(text: str) -> str:
+    text = IN_AUTHORITY.sub(r"\1" + HIDDEN + "@", text)
     text = IN_QUERY.sub(r"\1" + HIDDEN, text)
     text = SHAPED.sub(HIDDEN, text)
     text = PREFIXED.sub(lambda found: HIDDEN if _by_chance(found[0].split("-", 1)[-1]) else found[0], text)

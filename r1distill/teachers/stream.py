@@ -11,16 +11,39 @@ than usual goes through `_slowly`, which reads it as the standard says.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
 from r1distill.teachers.refusals import Action, Refusal
-from r1distill.teachers.replies import NULL, UNREADABLE, decode_json
+from r1distill.teachers.replies import BOM, NULL, UNREADABLE, decode_json
 
 ABOUT = ("model", "id", "provider", "system_fingerprint")
 """Said again in each event; the first one's is kept."""
+
+
+FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+"""What the lines of a stream begin with; a line that begins with a colon is a comment."""
+
+
+class Opening(enum.Enum):
+    """What the first bytes of a body show."""
+
+    UNKNOWN = "not enough came"
+    STREAM = "server-sent events"
+    TEXT = "something else"
+
+
+def opening(start: bytes) -> tuple[Opening, bytes]:
+    """What a body is whose first bytes are `start`, and these bytes without a byte order mark and blank lines."""
+    start = start.lstrip().removeprefix(BOM).lstrip()
+    if start.startswith(FIELDS):
+        return Opening.STREAM, start
+    if any(known.startswith(start) for known in (*FIELDS, BOM)):
+        return Opening.UNKNOWN, start
+    return Opening.TEXT, start
 
 
 class _Choice(msgspec.Struct, gc=False):

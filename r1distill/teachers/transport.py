@@ -7,9 +7,13 @@ redirects) is done once here, since it costs three times as much as the exchange
 
 from __future__ import annotations
 
+import base64
 import copy
+import re
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -21,6 +25,7 @@ from yarl import URL
 
 from r1distill.errors import StopRunError
 from r1distill.teachers.client import CONNECT_TIMEOUT_S
+from r1distill.teachers.troubles import unheard
 
 BUFFER_BYTES = 1 << 18
 SENT = ("accept", "content-type", "user-agent")
@@ -28,7 +33,13 @@ SENT = ("accept", "content-type", "user-agent")
 (organisation, project, OPENAI_CUSTOM_HEADERS) is no business of another host."""
 NEVER_SENT = ("authorization", "host", "content-length", "connection", "accept-encoding", "idempotency-key")
 """Those that aiohttp or `key_headers` set, and one that must not be the same for two requests."""
-OF_THE_TRANSFER = ("content-encoding", "content-length", "transfer-encoding")
+READ = ("retry-after", "x-should-retry", "location", "x-ratelimit")
+"""How the headers of a refusal begin that anybody reads; what else stands there could only do harm."""
+CHARSET = re.compile(r"charset=[\"']?([\w.:-]+)", re.I)
+DECODED_BYTES = 1 << 16
+"""So much of a page that is not UTF-8 is decoded as what it says it is."""
+STALE_WITHIN_S = 5.0
+"""A kept connection that its server has closed already fails within a round trip; later the server was at work."""
 CAME = "r1distill.came"
 """Extension of a response: its body as bytes, or the aiohttp response that is still to be read (streams)."""
 
@@ -54,17 +65,17 @@ class Poster:
         on_headers: Callable[[Mapping[str, str]], None] | None,
     ) -> None:
         self._url, self._key_headers, self._all_headers = URL(url), key_headers, all_headers
-        self._proxy = proxy_for(url) if trust_env else None
+        self._proxy = proxy_for(url) if trust_env else NO_PROXY
+        tunnel = url.startswith(
+            "https:"
+        )  # else the proxy reads the request itself, and finds its password there
+        self._to_proxy = self._proxy.headers if tunnel else None
+        if not tunnel and self._proxy.headers:
+            self._key_headers = {**key_headers, **self._proxy.headers}
         self._on_headers = on_headers
-        ssl = httpx2.create_ssl_context(trust_env=trust_env) if url.startswith("https:") else True
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=ssl),  # 0: no limit, since the engine has one
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=read_timeout_s
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            read_bufsize=BUFFER_BYTES,
-        )
+        self._ssl = httpx2.create_ssl_context(trust_env=trust_env) if tunnel else True
+        self._read_timeout_s = read_timeout_s
+        self._session, self._fresh = self._open(keep=True), self._open(keep=False)
         self._made_from: httpx2.Headers | None = None
         self._headers: Mapping[str, str] = {}
 
@@ -73,13 +84,7 @@ class Poster:
         if self._made_from is not request.headers:
             self._made_from, self._headers = request.headers, self._to_send(request.headers)
         data = request.extensions.get(CAME)
-        response = await self._session.post(
-            self._url,
-            data=request.content if data is None else data,
-            headers=self._headers,
-            allow_redirects=False,
-            proxy=self._proxy,
-        )
+        response = await self._exchange(request.content if data is None else data)
         if self._on_headers is not None:
             self._on_headers(response.headers)
         good = response.status // 100 == 2
@@ -88,6 +93,46 @@ class Poster:
         async with response:
             body = await response.read()
         return _response(response.status, request, body) if good else _refused(response, request, body)
+
+    def _open(self, keep: bool) -> aiohttp.ClientSession:
+        """A session that keeps its connections for further requests, or opens one for each."""
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
+        return aiohttp.ClientSession(
+            # 0: no limit, since the engine has one
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl, force_close=not keep),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=self._read_timeout_s
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=BUFFER_BYTES,
+            trace_configs=[trace],
+        )
+
+    async def _exchange(self, data: Any) -> aiohttp.ClientResponse:
+        """Send `data` once; a second time only if it went into a kept connection that the server had closed before."""
+        reused: list[bool] = []
+        started = time.monotonic()
+        try:
+            return await self._send(self._session, data, reused)
+        except aiohttp.ClientConnectionError as error:
+            stale = reused and unheard(error) and time.monotonic() - started < STALE_WITHIN_S
+            if not stale:
+                raise
+        return await self._send(self._fresh, data, [])
+
+    async def _send(
+        self, session: aiohttp.ClientSession, data: Any, reused: list[bool]
+    ) -> aiohttp.ClientResponse:
+        return await session.post(
+            self._url,
+            data=data,
+            headers=self._headers,
+            allow_redirects=False,
+            proxy=self._proxy.url,
+            proxy_headers=self._to_proxy,
+            trace_request_ctx=reused,
+        )
 
     def _to_send(self, made: httpx2.Headers) -> Mapping[str, str]:
         """What the openai client wants sent, as far as it is this host's business, and the key."""
@@ -103,6 +148,7 @@ class Poster:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+        await self._fresh.close()
 
 
 class Wire(httpx2.AsyncClient):
@@ -126,12 +172,34 @@ def _response(status: int, request: httpx2.Request, came: Any) -> httpx2.Respons
     return httpx2.Response(status, stream=_Nothing(), request=request, extensions={CAME: came})
 
 
+async def _note_reuse(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
+    context.trace_request_ctx.append(True)
+
+
 def _refused(response: aiohttp.ClientResponse, request: httpx2.Request, body: bytes) -> httpx2.Response:
-    """With headers and text, for the openai client's error; aiohttp has undone the encoding already."""
+    """For the openai client's error: the headers that are read, and the text as UTF-8, whatever was said of it.
+
+    Header values may hold any bytes and a page may name any codec, and httpx2 survives neither.
+    """
     headers = [
-        (name, value) for name, value in response.headers.items() if name.lower() not in OF_THE_TRANSFER
+        (name.lower().encode("ascii", "replace"), value.encode("ascii", "replace"))
+        for name, value in response.headers.items()
+        if name.lower().startswith(READ)
     ]
-    return httpx2.Response(response.status, headers=headers, content=body, request=request)
+    text = _text(body, response.headers.get("Content-Type", ""))
+    content = text.encode("utf-8", "replace")
+    return httpx2.Response(response.status, headers=headers, content=content, request=request)
+
+
+def _text(body: bytes, content_type: str) -> str:
+    """A page as text: UTF-8, or else what its Content-Type says, or else UTF-8 with replacements."""
+    with suppress(UnicodeDecodeError):
+        return body.decode("utf-8-sig")
+    said = CHARSET.search(content_type)
+    with suppress(LookupError, ValueError):
+        if said:
+            return body[:DECODED_BYTES].decode(said[1], "replace")
+    return body.decode("utf-8", "replace")
 
 
 class Client(openai.AsyncOpenAI):
@@ -164,17 +232,40 @@ class Client(openai.AsyncOpenAI):
         return request
 
 
-def proxy_for(url: str) -> str | None:
-    """The proxy that the environment (or the system's settings) names for `url`, or None. Raises StopRunError for SOCKS."""
+class Proxy(NamedTuple):
+    """What the environment says about the way to a host."""
+
+    url: URL | None = None
+    """Without user and password: errors quote it."""
+    headers: Mapping[str, str] | None = None
+    """The password, for the proxy alone."""
+
+
+NO_PROXY = Proxy()
+
+
+def proxy_for(url: str) -> Proxy:
+    """The proxy that the environment (or the system's settings) names for `url`. Raises StopRunError if it can't be used."""
     parts, found = urlsplit(url), getproxies()
-    proxy = found.get(parts.scheme) or found.get("all")
+    named = found.get(parts.scheme) or found.get("all")
     host = str(parts.hostname) if parts.port is None else f"{parts.hostname}:{parts.port}"
-    if not proxy or proxy_bypass(host):
-        return None
-    proxy = proxy if "://" in proxy else f"http://{proxy}"
-    if urlsplit(proxy).scheme not in ("http", "https"):
+    if not named or proxy_bypass(host):
+        return NO_PROXY
+    try:
+        proxy = URL(named if "://" in named else f"http://{named}")
+    except ValueError:
+        proxy = URL()
+    if proxy.scheme not in ("http", "https") or not proxy.host:
+        kind = f"a {proxy.scheme} proxy" if proxy.scheme and proxy.host else "a proxy"
         raise StopRunError(
-            f"The environment names a {urlsplit(proxy).scheme} proxy for {parts.hostname}, which can't be used; "
+            f"The environment names {kind} for {parts.hostname} which can't be used; "
             "name an http:// proxy in HTTPS_PROXY, or except the host by NO_PROXY."
         )
-    return proxy
+    return Proxy(proxy.with_user(None), _proxy_headers(proxy))
+
+
+def _proxy_headers(proxy: URL) -> Mapping[str, str] | None:
+    if proxy.user is None and proxy.password is None:
+        return None
+    said = base64.b64encode(f"{proxy.user or ''}:{proxy.password or ''}".encode()).decode()
+    return {"Proxy-Authorization": f"Basic {said}"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -28,7 +30,8 @@ from fake_teacher import (
     streamed,
 )
 
-from r1distill.errors import StopRunError
+from r1distill.errors import LockedError, StopRunError
+from r1distill.teachers import transport
 from r1distill.teachers.client import ChatClient, Endpoint, encoded
 from r1distill.teachers.refusals import Action, Refusal
 from r1distill.teachers.replies import Reply
@@ -360,7 +363,7 @@ def test_a_redirect_is_not_followed_and_the_key_stays_here() -> None:
 def test_nothing_listens(stream: bool) -> None:
     refused = ask("http://127.0.0.1:9/v1", stream=stream)
     assert (refused.action, refused.error_class) == (Action.RETRY, "unreachable")
-    assert "127.0.0.1" in refused.message
+    assert refused.message == "connection refused"
 
 
 def test_unreachable_is_said_only_of_an_endpoint_that_never_answered() -> None:
@@ -404,3 +407,281 @@ def test_a_server_that_can_not_stream_is_understood() -> None:
 def test_an_end_without_done_is_an_end() -> None:
     assert ask_fake(streamed(piece(content="42", finish="stop")), stream=True).split.answer == "42"
     assert ask_fake(streamed(piece(content="42", finish="stop"), DONE), stream=True).split.answer == "42"
+
+
+# --- answers that no document describes
+
+
+def whole(head: str, body: bytes = b"x") -> Act:
+    """An answer with this status line and these headers, whatever they hold."""
+    lines = f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return Act((lines.encode("utf-8", "surrogateescape") + body,))
+
+
+HOSTILE: list[tuple[str, Act, str]] = [
+    ("header in UTF-8", whole("500 X\r\nX-Msg: \u4f59\u989d\u4e0d\u8db3"), "server"),
+    ("header of stray bytes", whole("429 X\r\nX-Msg: \udcff\udcfe\r\nRetry-After: \udcff"), "rate"),
+    ("a place that is none", whole("302 X\r\nLocation: http://[::1"), "redirect"),
+    ("a place in Chinese", whole("302 X\r\nLocation: http://\u4f59\u989d/x"), "redirect"),
+    ("a place beyond all ports", whole("302 X\r\nLocation: http://h:99999999/x"), "redirect"),
+    ("charset hex", whole("500 X\r\nContent-Type: text/html; charset=hex"), "server"),
+    ("charset base64", whole("500 X\r\nContent-Type: application/json; charset=base64", b"\xff"), "server"),
+    ("charset idna", whole("500 X\r\nContent-Type: text/html; charset=idna", b"<html>\xff..abc"), "server"),
+    ("charset unknown", whole("500 X\r\nContent-Type: text/html; charset=x\udcff", b"\xff"), "server"),
+    ("a deep error", whole("500 X", b"[" * 100_000), "server"),
+    ("broken chunks", Act((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc",)), "network"),
+    ("no HTTP", Act((b"hello world\r\n\r\n",)), "network"),
+    ("no gzip", whole("200 OK\r\nContent-Encoding: gzip", b"no gzip at all"), "network"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("act", "error_class"), [h[1:] for h in HOSTILE], ids=[h[0] for h in HOSTILE])
+def test_whatever_an_answer_holds_it_is_one_refusal(act: Act, error_class: str, stream: bool) -> None:
+    assert ask_fake(act, stream=stream).error_class == error_class
+
+
+def test_a_page_in_its_own_charset_is_read() -> None:
+    page = "<html><title>G\u00fcltigkeit</title></html>".encode("latin-1")
+    said = ask_fake(raw(page, 503, "text/html; charset=iso-8859-1")).message
+    assert said == "an HTML page: G\u00fcltigkeit"
+
+
+async def ask_hearing(base_url: str, on_headers: Callable[[Any], None]) -> Any:
+    where = Endpoint(base_url, KEY, "m")
+    async with ChatClient(
+        where, idle_timeout_s=5, total_timeout_s=5, stream=False, on_headers=on_headers
+    ) as client:
+        return await client.ask(BODY)
+
+
+def test_any_error_of_foreign_code_is_a_refusal() -> None:
+    def broken(_: Any) -> None:
+        raise AssertionError(f"no such codec: {KEY}")
+
+    with FakeTeacher(answer("42")) as teacher, pytest.raises(Refusal) as caught:
+        asyncio.run(ask_hearing(teacher.base_url, broken))
+    refused = caught.value
+    assert (refused.action, refused.error_class, refused.maybe_billed) == (Action.RETRY, "malformed", True)
+    assert "AssertionError: no such codec" in refused.message
+    assert KEY not in refused.message
+
+
+def test_our_own_errors_pass() -> None:
+    def locked(_: Any) -> None:
+        raise LockedError("locked")
+
+    with FakeTeacher(answer("42")) as teacher, pytest.raises(LockedError):
+        asyncio.run(ask_hearing(teacher.base_url, locked))
+
+
+# --- proxies with a password
+
+PASSWORD = "hunter2 secret@"
+PROXY_USER = "alice:hunter2%20secret%40@"
+
+
+def name_proxy(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, proxy)
+
+
+BASIC = f"Basic {base64.b64encode(f'alice:{PASSWORD}'.encode()).decode()}"
+
+
+def test_the_password_goes_to_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeTeacher(answer("42")) as proxy:
+        name_proxy(monkeypatch, f"http://{PROXY_USER}127.0.0.1:{proxy.port}")
+        assert ask("http://teacher.invalid/v1").split.answer == "42"
+        way = transport.proxy_for("http://teacher.invalid/v1")
+        assert str(way.url) == f"http://127.0.0.1:{proxy.port}"
+    assert proxy.requests[0].headers["proxy-authorization"] == BASIC
+
+
+def test_a_proxy_that_refuses_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> Any:
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            assert f"Proxy-Authorization: {BASIC}\r\n" in head
+            assert KEY not in head
+            writer.write(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        name_proxy(monkeypatch, f"http://{PROXY_USER}127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        where = Endpoint("https://teacher.invalid/v1", KEY, "m")
+        async with ChatClient(where, idle_timeout_s=5, total_timeout_s=5, stream=False) as client:
+            try:
+                return await client.ask(BODY)
+            except Refusal as refused:
+                return refused
+            finally:
+                server.close()
+
+    refused = asyncio.run(run())
+    assert (refused.error_class, refused.maybe_billed) == ("unreachable", False)
+    assert refused.message == "the proxy refuses: 407 Who are you"
+
+
+def test_a_dead_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    name_proxy(monkeypatch, f"http://{PROXY_USER}127.0.0.1:9")
+    assert ask("http://teacher.invalid/v1").message == "the proxy 127.0.0.1:9: connection refused"
+
+
+def test_a_proxy_whose_address_is_none_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    name_proxy(monkeypatch, f"http://{PROXY_USER}[bad")
+    with pytest.raises(StopRunError, match="names a proxy") as caught:
+        ask("http://teacher.invalid/v1")
+    assert "hunter2" not in str(caught.value)
+
+
+# --- kept connections that the server has closed
+
+
+class Closer:
+    """A server that keeps the first connection open for one answer, then ends it as `ending` says; all others answer once."""
+
+    def __init__(self, ending: bytes | None, reset: bool = False) -> None:
+        self.ending, self.reset, self.requests, self.connections = ending, reset, 0, 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        first = self.connections == 1
+        with suppress(asyncio.IncompleteReadError, OSError):
+            await self._read(reader)
+            body = json.dumps(completion("42")).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            await writer.drain()
+            if first:
+                await self._read(reader)
+                writer.write(self.ending or b"")
+                if self.reset:
+                    writer.transport.abort()
+        writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        self.requests += 1
+
+    def ask_twice(self) -> Any:
+        """The outcome of the second request, which goes into the kept connection."""
+
+        async def run() -> Any:
+            server = await asyncio.start_server(self, "127.0.0.1", 0)
+            where = Endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", KEY, "m")
+            async with ChatClient(where, idle_timeout_s=5, total_timeout_s=5, stream=False) as client:
+                await client.ask(BODY)
+                try:
+                    return await client.ask(BODY)
+                except Refusal as refused:
+                    return refused
+                finally:
+                    server.close()
+
+        return asyncio.run(run())
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_request_into_a_connection_that_was_closed_is_sent_again(reset: bool) -> None:
+    server = Closer(None, reset)
+    assert isinstance(server.ask_twice(), Reply)
+    assert (server.connections, server.requests) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "begun", [b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nConte", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"]
+)
+def test_an_answer_that_began_is_not_asked_for_again(begun: bytes) -> None:
+    server = Closer(begun)
+    refused = server.ask_twice()
+    assert (refused.error_class, refused.maybe_billed) == ("network", True)
+    assert server.requests == 2
+
+
+def test_a_server_that_was_at_work_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "STALE_WITHIN_S", 0.0)
+    server = Closer(None)
+    refused = server.ask_twice()
+    assert (refused.error_class, refused.maybe_billed) == ("network", True)
+    assert server.requests == 2
+
+
+def test_a_server_that_closes_without_a_word_is_asked_as_often_as_one_that_keeps_open() -> None:
+    body = json.dumps(completion("42")).encode()
+    closes = Act((b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body),))
+
+    async def run(base_url: str) -> None:
+        where = Endpoint(base_url, KEY, "m")
+        async with ChatClient(where, idle_timeout_s=5, total_timeout_s=5, stream=False) as client:
+            for _ in range(50):
+                assert (await client.ask(BODY)).split.answer == "42"
+
+    with FakeTeacher(closes) as teacher:
+        asyncio.run(run(teacher.base_url))
+    assert teacher.count == 50
+
+
+# --- answers that come from no API
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", ["text/html", "application/json", "text/event-stream"])
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b"<html><title>Please log in</title>\n\n<p>x</p></html>", "an HTML page: Please log in"),
+        (b"\xef\xbb\xbf\n <!doctype html>\n\nlogin", "an HTML page: login"),
+        (b"Not\n\nfound", "Not found"),
+        (b"n", "n"),
+    ],
+)  # fmt: skip
+def test_a_page_is_no_answer(body: bytes, shown: str, kind: str, stream: bool) -> None:
+    refused = ask_fake(raw(body, 200, kind), stream=stream)
+    assert (refused.action, refused.error_class, refused.maybe_billed) == (Action.RETRY, "no_api", False)
+    assert refused.message == f"The reply is no JSON: {shown}"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("body", [b"", b"\n\n \n"])
+def test_a_body_without_a_word_may_have_been_billed(body: bytes, stream: bool) -> None:
+    refused = ask_fake(raw(body), stream=stream)
+    assert refused.error_class == ("cut_stream" if stream else "malformed")
+    assert refused.maybe_billed
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", ["text/html", "application/json", "text/event-stream"])
+def test_json_is_json_whatever_it_is_called(kind: str, stream: bool) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps(completion("42"), indent=2).replace("\n", "\n\n").encode()
+    assert ask_fake(raw(body, 200, kind), stream=stream).split.answer == "42"
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"\n\n", b"other line\n\n", b"retry: 3\n", b"event: x\n"])
+@pytest.mark.parametrize("gap", [1, 1000])
+def test_a_stream_is_a_stream_whatever_it_begins_with(start: bytes, gap: int) -> None:
+    body = start + piece(content="42", finish="stop") + DONE
+    chunks = [body[i : i + gap] for i in range(0, len(body), gap)]
+    act = Act((STREAM_HEAD.replace(b"text/event-stream", b"application/json"), *chunks))
+    assert ask_fake(act, stream=True).split.answer == "42"
+
+
+def test_a_name_that_nobody_knows() -> None:
+    assert ask("http://teacher.invalid/v1").message == "name not found"
+
+
+def test_a_server_without_tls() -> None:
+    async def run() -> Any:
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 400 Speak TLS\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
+        where = Endpoint(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", KEY, "m")
+        async with ChatClient(where, idle_timeout_s=5, total_timeout_s=5, stream=False) as client:
+            with pytest.raises(Refusal, match="no TLS connection") as caught:
+                await client.ask(BODY)
+        server.close()
+        return caught.value
+
+    assert asyncio.run(run()).error_class == "unreachable"

@@ -146,8 +146,11 @@ DAILY = {
         ({"x-ratelimit-limit-requests": "many", "x-ratelimit-reset-requests": "soon"}, NO_LIMITS),
         ({"x-ratelimit-limit-requests": "nan", "x-ratelimit-limit-tokens": "1e999"}, NO_LIMITS),
         ({"x-ratelimit-limit-requests": "0"}, NO_LIMITS),
+        ({"x-ratelimit-limit-requests": "1e-300", "x-ratelimit-limit-tokens": "0.99"}, NO_LIMITS),
+        ({"x-ratelimit-limit-requests": "1", "x-ratelimit-remaining-tokens": "0.5"}, Limits(1, tokens_remaining=0.5)),
     ],
-    ids=["none", "others", "openai", "groq", "azure", "fireworks", "openrouter", "anthropic", "daily", "words", "nan", "zero"],
+    ids=["none", "others", "openai", "groq", "azure", "fireworks", "openrouter", "anthropic", "daily", "words", "nan", "zero",
+         "below one", "one"],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", [dict, httpx2.Headers, CIMultiDict])
 def test_limits(headers: dict[str, str], limits: Limits, kind: Any) -> None:
@@ -172,6 +175,13 @@ def test_any_wait_is_survived(text: str) -> None:
         wait_in_text_s(f"try again in {text}"),
     ):
         assert wait_s is None or 0 < wait_s <= LONGEST_BELIEVED_S
+
+
+@pytest.mark.parametrize("name", ["requests", "tokens", "tokens-generated"])
+@given(st.floats())
+def test_a_limit_lets_one_request_through(name: str, value: float) -> None:
+    said = limits_of({f"x-ratelimit-limit-{name}": str(value)}, NOW)
+    assert all(limit is None or limit >= 1 for limit in said)
 
 
 NAMES = st.lists(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from r1distill.recipe_sections import PriceSection
 from r1distill.records import Message, Usage
-from r1distill.teachers.money import History, cost_usd, estimate, most_prompt_tokens, worst_case_usd
+from r1distill.teachers.money import Ceilings, History, cost_usd, estimate, most_prompt_tokens, worst_case_usd
 
 PRICE = PriceSection(input=1.0, output=4.0, cached_input=0.1)
 
@@ -47,17 +47,17 @@ def test_a_worst_case_needs_a_price_and_a_ceiling() -> None:
 
 
 def test_an_estimate_without_history_says_so_and_spans_to_the_ceiling() -> None:
-    found = estimate(350, 10, 1000, PRICE, History())
+    found = estimate(350, 10, Ceilings(10_000), PRICE, History())
     assert not found.measured
     assert found.completion_tokens == (625.0, 2500.0, 10000.0)
     assert found.usd is not None and found.usd[2] == pytest.approx((180 * 1.0 + 10000 * 4.0) / 1e6)
     assert estimate(350, 10, None, PRICE, History()).usd is None
-    assert estimate(350, 10, 1000, None, History()).usd is None
+    assert estimate(350, 10, Ceilings(10_000), None, History()).usd is None
 
 
 def test_an_estimate_from_answers_narrows_with_their_number() -> None:
-    few = estimate(350, 1000, 10**5, PRICE, History(10, 800.0, 400.0, 4.0))
-    many = estimate(350, 1000, 10**5, PRICE, History(1000, 800.0, 400.0, 4.0))
+    few = estimate(350, 1000, Ceilings(10**8), PRICE, History(10, 800.0, 400.0, 4.0))
+    many = estimate(350, 1000, Ceilings(10**8), PRICE, History(1000, 800.0, 400.0, 4.0))
     assert few.measured and many.measured
     for found in (few, many):
         assert found.completion_tokens is not None
@@ -66,7 +66,7 @@ def test_an_estimate_from_answers_narrows_with_their_number() -> None:
     assert few.completion_tokens[2] - few.completion_tokens[0] > 5 * (
         many.completion_tokens[2] - many.completion_tokens[0]
     )  # type: ignore[index]
-    assert estimate(350, 10, 500, PRICE, History(10, 800.0, 400.0, 4.0)).completion_tokens == (
+    assert estimate(350, 10, Ceilings(5_000), PRICE, History(10, 800.0, 400.0, 4.0)).completion_tokens == (
         pytest.approx(4492, abs=9),
         5000.0,
         5000.0,
@@ -89,8 +89,17 @@ def test_the_interval_holds_what_it_says() -> None:
 
 
 def test_the_sum_of_two_estimates() -> None:
-    one = estimate(350, 10, 1000, PRICE, History())
+    one = estimate(350, 10, Ceilings(10_000), PRICE, History())
     both = one.plus(one)
     assert both.answers == 20
     assert both.usd is not None and one.usd is not None and both.usd[1] == pytest.approx(2 * one.usd[1])
-    assert one.plus(estimate(1, 1, 10, None, History())).usd is None
+    assert one.plus(estimate(1, 1, Ceilings(10), None, History())).usd is None
+
+
+def test_the_high_figure_holds_for_answers_that_are_cut_and_asked_again() -> None:
+    plain, twice = (
+        estimate(350, 10, c, PRICE, History()) for c in (Ceilings(10_000), Ceilings(10_000, 20_000))
+    )
+    assert twice.completion_tokens == (625.0, 2500.0, 30_000.0)
+    assert plain.usd is not None and twice.usd is not None
+    assert twice.usd[2] == pytest.approx((2 * 180 + 4 * 30_000) / 1e6)

@@ -301,6 +301,7 @@ def test_what_a_refusal_carries() -> None:
     assert not any(refusal(status, body()).maybe_billed for status in (429, 500, 503, 522, 529))
     plain = Refusal(RETRY, "server", "x")
     assert (plain.usage, plain.maybe_billed, plain.advice, plain.once) == (None, False, "", False)
+    assert (plain.cost_usd, Refusal(RETRY, "empty", "x", cost_usd=0.25).cost_usd) == (None, 0.25)
 
 
 JSON = st.recursive(

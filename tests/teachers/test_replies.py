@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from r1distill.records import Usage
 from r1distill.teachers.refusals import Action, Refusal
-from r1distill.teachers.replies import Reply, decode_json, parse_reply, reply_of, usage_of
+from r1distill.teachers.replies import BOM, Reply, decode_json, parse_reply, reply_of, usage_of
 
 STOP, RETRY, FINAL = Action.STOP, Action.RETRY, Action.FINAL
 
@@ -30,7 +30,8 @@ def refused(reply: Any) -> Refusal:
     [
         (b"", RETRY, "malformed"),
         (b"   \n\n", RETRY, "malformed"),
-        (b"<html>", RETRY, "malformed"),
+        (b"<html>", RETRY, "no_api"),
+        (b"\n" * 5000 + b"<html>", RETRY, "no_api"),
         (b"[" * 200_000, RETRY, "malformed"),
         (b'{"a":' + b"[" * 200_000, RETRY, "malformed"),
         ([1], RETRY, "malformed"),
@@ -122,7 +123,19 @@ def test_usage(usage: Any, counts: tuple[int | None, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cost", "known"), [(0.25, 0.25), (0, 0.0), (-1, None), ("1", None), (True, None), (None, None)]
+    ("cost", "known"),
+    [
+        (0.25, 0.25),
+        (0, 0.0),
+        (-1, None),
+        ("1", None),
+        (True, None),
+        (None, None),
+        (10**400, None),
+        (float("inf"), None),
+        (float("nan"), None),
+        (1e7, None),
+    ],
 )
 def test_the_teachers_own_cost(cost: Any, known: float | None) -> None:
     assert reply_of(completion("42", usage={"cost": cost})).cost_usd == known
@@ -150,7 +163,11 @@ def test_an_error_beside_a_broken_choice_says_why() -> None:
         (completion("", usage=None), None, True),
         (completion("", usage={"prompt_tokens": 1}), None, True),
         (b'{"choices": [{"mess', None, True),
-        (b"", None, False),
+        (b"", None, True),
+        (b"\n \n", None, True),
+        (b"data: {", None, True),
+        (b"<html>login</html>", None, False),
+        (b"Not found", None, False),
         ({}, None, True),
         ({"error": {"message": "x", "code": 503}}, None, False),
     ],
@@ -158,6 +175,36 @@ def test_an_error_beside_a_broken_choice_says_why() -> None:
 def test_what_a_thrown_away_reply_may_have_cost(reply: Any, usage: Usage | None, maybe_billed: bool) -> None:
     found = refused(reply)
     assert (found.usage, found.maybe_billed) == (usage, maybe_billed)
+
+
+def test_the_teachers_own_cost_of_a_thrown_away_reply_is_told() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "cost": 0.25}
+    assert refused(completion("", usage=usage)).cost_usd == 0.25
+    assert refused({"error": {"message": "x"}, "usage": {"cost": 0.5}}).cost_usd == 0.5
+    assert refused(completion("", usage={"cost": 10**400})).cost_usd is None
+    assert refused(completion("", usage=None)).cost_usd is None
+
+
+@pytest.mark.parametrize(
+    ("body", "error_class", "message"),
+    [
+        (b"<!doctype html><html><title>Log\n in</title>x</html>", "no_api", "The reply is no JSON: an HTML page: Log in"),
+        (BOM + b"\n Not \x1b[31m found", "no_api", "The reply is no JSON: Not [31m found"),
+        (b'{"choices": [{"mess', "malformed", 'The reply is no JSON: {"choices": [{"mess'),
+        (BOM, "malformed", "The reply is an empty body"),
+    ],
+)  # fmt: skip
+def test_what_is_no_json_is_shown_in_short(body: bytes, error_class: str, message: str) -> None:
+    found = refused(body)
+    assert (found.action, found.error_class, found.message) == (RETRY, error_class, message)
+    assert len(refused(b"word " * 10_000).message) < 200
+
+
+@pytest.mark.parametrize("blank", [b"", b"\n"])
+def test_a_byte_order_mark_is_passed_over(blank: bytes) -> None:
+    body = BOM + blank + json.dumps(completion("42")).encode()
+    assert parse_reply(body).split.answer == "42"
+    assert parse_reply(body.replace(b'"42"', b'"4\xff"')).split.answer == "4\ufffd"
 
 
 def test_extras_name_the_route() -> None:

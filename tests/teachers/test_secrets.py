@@ -72,6 +72,10 @@ def test_the_key_and_long_parts_of_it_vanish(text: str) -> None:
         ("GET https://host/v1?key=abcdef&x=1", "abcdef"),
         ("GET https://host/v1?x=1&api_key=secret", "secret"),
         ("https://host/?sig=ab", "=ab"),
+        ("407, url='http://alice:pw@10.0.0.1:8080'", "pw"),
+        ("proxy http://alice:p@ss@proxy.test/x", "p@ss"),
+        ("proxy http://alice:p@ss@proxy.test/x", "alice"),
+        ('{"url": "http:\\/\\/bob:pw7@proxy.test"}', "pw7"),
     ],
 )
 def test_what_looks_like_a_key_vanishes_without_being_known(text: str, secret: str) -> None:
@@ -94,6 +98,7 @@ def test_what_looks_like_a_key_vanishes_without_being_known(text: str, secret: s
         "the key point is that 2 ** 10 == 1024, and ***bold*** stays",
         "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
         "the value of x_api_keys_are_fine and monkeys",
+        "see https://docs.test/a@b or //host/@user, written by me@mail.test",
     ],
 )
 def test_ordinary_text_stays(text: str) -> None:
@@ -138,7 +143,23 @@ def test_the_whole_key_never_stays(before: str, key: str, after: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["sk-", "x", "*", "key ", "bearer ", "authorization: ", "eyJ", "?key=", "api key", "0", "a-"]
+    "piece",
+    [
+        "sk-",
+        "x",
+        "*",
+        "key ",
+        "bearer ",
+        "authorization: ",
+        "eyJ",
+        "?key=",
+        "api key",
+        "0",
+        "a-",
+        "//",
+        "//a",
+        "//a@",
+    ],
 )
 def test_hostile_texts_take_no_time(piece: str) -> None:
     text = (piece * READ_CHARACTERS)[:READ_CHARACTERS]

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1distill.teachers.refusals import Refusal
-from r1distill.teachers.replies import reply_of
-from r1distill.teachers.stream import Gathered
+from r1distill.teachers.replies import BOM, reply_of
+from r1distill.teachers.stream import Gathered, Opening, opening
 
 
 def gather(*chunks: bytes, logprobs: bool = False) -> dict[str, Any]:
@@ -246,6 +246,25 @@ def test_what_follows_the_end_is_not_read() -> None:
     gathered = Gathered()
     assert not gathered.feed(piece(content="42", finish="stop"))
     assert gathered.feed(DONE)
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"", "UNKNOWN"), (b"\n \n", "UNKNOWN"), (BOM[:1], "UNKNOWN"), (BOM, "UNKNOWN"), (b"dat", "UNKNOWN"),
+        (b"data:", "STREAM"), (b"\n\ndata: x", "STREAM"), (BOM + b"\nevent: x", "STREAM"), (b": ping", "STREAM"),
+        (b"id:", "STREAM"), (b"retry: 3", "STREAM"), (b"<html>", "TEXT"), (b"{", "TEXT"), (b"date", "TEXT"),
+        (BOM + b"{", "TEXT"), (b"\xef\xbb\xbe", "TEXT"),
+    ],
+)  # fmt: skip
+def test_what_a_body_begins_with(start: bytes, kind: str) -> None:
+    found, rest = opening(start)
+    assert found is Opening[kind]
+    assert start.endswith(rest)
+    at_once, piecewise = opening(start)[1], b""
+    for byte in start:
+        piecewise = opening(piecewise + bytes([byte]))[1]
+    assert piecewise == at_once
 
 
 DELTAS = st.lists(
