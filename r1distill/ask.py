@@ -151,14 +151,15 @@ class Asker:
 
     @contextmanager
     def _synced_by_ticker(self) -> Iterator[None]:
-        ledgers = [x for x in (self.desk.ledger, self.desk.failures, self.spending.ledger) if x is not None]
-        for ledger in ledgers:
-            ledger.sync_on_append = False
+        desk = self.desk
+        disks = [x for x in (desk.store, desk.ledger, desk.failures, self.spending.ledger) if x is not None]
+        for disk in disks:
+            disk.sync_on_append = False
         try:
             yield
         finally:
-            for ledger in ledgers:
-                ledger.sync_on_append = True
+            for disk in disks:
+                disk.sync_on_append = True
 
     @property
     def in_flight(self) -> int:
@@ -168,7 +169,8 @@ class Asker:
     def _update(self, progress: Progress) -> None:
         spent_s = time.monotonic() - progress.started
         self.tally.spent_usd, self.tally.reserved_usd = self.spending.spent_usd, self.spending.reserved_usd
-        progress.update(self.tally.done, self.tally.detail(spent_s, self.in_flight, progress.total))
+        detail = self.tally.detail(spent_s, self.in_flight, progress.total)
+        progress.update(self.tally.done, detail, len(self.tally.given_up))
         if self.on_tick is not None:
             self.on_tick(self.tally, self.in_flight)
 

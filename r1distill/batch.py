@@ -23,11 +23,11 @@ from r1distill.batch_ledger import (
     Batch,
     BatchLedger,
     batches_folder,
+    items_file,
     ledger_file,
     no_harvest_beside,
     read_batches,
     request_file,
-    slots_out,
 )
 from r1distill.batch_plan import base_url, export_kinds, plan_files, release_strays, reserve, submit_kinds
 from r1distill.batch_waiting import Waiting, came, waiting
@@ -53,7 +53,7 @@ class SubmitSummary(msgspec.Struct, frozen=True, kw_only=True):
     resumed: int = 0
     """Batches of an interrupted submit that were finished or found again."""
     out_before: int = 0
-    """Slots that waited in batches before."""
+    """Answers that waited in batches or exported files before."""
     worst_usd: float | None = None
     dry_run: bool = False
     warnings: list[str] = []
@@ -96,8 +96,8 @@ def submit(
     with BatchLedger(run) as ledger:
         _tidy(run, ledger)
         release_strays(run, ledger.batches.values())
-        before = len(slots_out(run))
-        waiting = [b for b in ledger.batches.values() if b.open and b.kind != "export" and b.batch_id is None]
+        before = waiting(run).total
+        resumed = [b for b in ledger.batches.values() if b.open and b.kind != "export" and b.batch_id is None]
         with no_harvest_beside(run):
             parts = plan_files(recipe, run, batches_folder(run), kinds, **how)
             try:
@@ -107,8 +107,8 @@ def submit(
                 raise
             fresh = [_planned(ledger, recipe, part, kinds[part.teacher]) for part in parts]
         _save(recipe, run)
-        asyncio.run(submit_all(recipe, run, ledger, [*waiting, *fresh], window, show))
-    return _summary(parts, run, before, resumed=len(waiting), warnings=warnings)
+        asyncio.run(submit_all(recipe, run, ledger, [*resumed, *fresh], window, show))
+    return _summary(parts, run, before, resumed=len(resumed), warnings=warnings)
 
 
 def export(
@@ -133,7 +133,7 @@ def export(
         return _summary(plan_files(recipe, run, None, kinds, **how), run, 0, dry_run=True)
     with BatchLedger(run) as ledger, ExitStack() as stack:
         _tidy(run, ledger)
-        before = len(slots_out(run))
+        before = waiting(run).total
         if mark_out:
             stack.enter_context(no_harvest_beside(run))
         parts = plan_files(recipe, run, batches_folder(run), kinds, **how)
@@ -186,9 +186,10 @@ def _copy(path: Path, to: Path) -> None:
 
 
 def _row_now(run: Run, batch: Batch) -> dict[str, Any]:
-    """A row of `row_of`; of an export that is out nobody but our own traces knows how much was done."""
+    """A row of `row_of`; of an export nobody but our own traces knows how much was done."""
     row = row_of(batch)
-    return {**row, "done": came(run, batch)} if batch.kind == "export" and batch.open else row
+    known = batch.kind == "export" and items_file(run, batch.name).exists()
+    return {**row, "done": came(run, batch)} if known else row
 
 
 def row_of(batch: Batch) -> dict[str, Any]:
@@ -214,7 +215,7 @@ def _summary(
     return SubmitSummary(
         batches=[row_of(known[part.name]) if part.name in known else part._asdict() for part in parts],
         lines=sum(part.lines for part in parts), resumed=resumed, dry_run=dry_run, warnings=list(warnings),
-        out_before=len(slots_out(run)) if dry_run else before,
+        out_before=waiting(run).total if dry_run else before,
         worst_usd=None if None in worst else sum(usd for usd in worst if usd is not None),
     )  # fmt: skip
 
@@ -224,11 +225,11 @@ def lines(summary: SubmitSummary, verb: str) -> Iterator[str]:
     s = summary
     yield from s.warnings
     if s.out_before:
-        yield f"{counted(s.out_before, 'answer')} {_were(s.out_before)} out in batches before."
+        yield f"{counted(s.out_before, 'answer')} {_were(s.out_before)} out in batches or exported files before."
     if s.resumed:
         yield f"{counted(s.resumed, 'batch', 'batches')} of an interrupted submit {_were(s.resumed)} finished."
     if not s.batches:
-        out = " beside what is out in batches" if s.out_before else ""
+        out = " beside what is out" if s.out_before else ""
         yield f"Nothing more is owed{out}: no new {'batch' if verb == 'submit' else 'file'}."
         return
     done = {"submit": "submitted", "export": "written"}[verb]

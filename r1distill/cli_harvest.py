@@ -91,8 +91,9 @@ def import_(places: tuple[Path, ...], to: Path, options: Options) -> int:
         raise click.UsageError(
             f"There is no run folder {to}. A run that does not exist yet is named by its recipe: --to recipe.toml."
         )
-    _, folder = options.open(to)
-    return options.finish(import_runs(list(places), folder, dry_run=options.dry_run, show=options.show))
+    recipe, folder = options.open(to)
+    summary = import_runs(list(places), folder, recipe, dry_run=options.dry_run, show=options.show)
+    return options.finish(summary)
 
 
 @click.group(cls=InOrder)

@@ -19,6 +19,9 @@ from r1distill.token_logprobs import TokenLogprobs
 class TokenStore(Protocol):
     """Where log-probabilities go."""
 
+    sync_on_append: bool
+    """False: somebody else calls `sync`."""
+
     def append(self, trace_id: str, slot: str, record: TokenLogprobs) -> None:
         """Keep the record of one answer, before its trace is written."""
 

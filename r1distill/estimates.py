@@ -14,7 +14,6 @@ from r1distill.owed import Plan, escalated
 from r1distill.recipe import Recipe
 from r1distill.records import Trace
 from r1distill.run import Run
-from r1distill.show import dollars
 from r1distill.teachers.money import Ceilings, Estimate, History, estimate
 from r1distill.teachers.price_guess import guessed_usd
 from r1distill.teachers.providers import provider
@@ -89,30 +88,3 @@ def _told(name: str, section: Any, found: Estimate) -> TeacherEstimate:
         guess,
         package,
     )
-
-
-def rows(found: list[TeacherEstimate]) -> list[tuple[str, ...]]:
-    """The estimates as cells of a table: teacher, answers, prompt tokens, completion tokens, cost."""
-    return [
-        (
-            e.teacher,
-            f"{e.answers:,}",
-            _range(e.prompt_tokens),
-            "unknown" if e.completion_tokens is None else _range(e.completion_tokens),
-            _cost(e),
-            "its answers so far" if e.measured else "1/16, 1/4, all of the ceiling",
-        )
-        for e in found
-    ]
-
-
-def _range(values: list[int]) -> str:
-    return " / ".join(f"{value:,}" for value in values)
-
-
-def _cost(e: TeacherEstimate) -> str:
-    if e.usd is not None:
-        return " / ".join(dollars(usd) for usd in e.usd)
-    if e.package_usd is not None:
-        return " / ".join(dollars(usd) for usd in e.package_usd) + f" (estimate of {e.package})"
-    return "unknown: give teacher.NAME.price" + ("" if e.completion_tokens else " and sampling.max_tokens")

@@ -57,10 +57,14 @@ def covered(found: Sequence[TeacherEstimate], budget_usd: float | None, spent_us
         return f"{what} covers about {int(answers * left / expected):,} of {counted(answers, 'answer')}."
     if high > left:
         return (
-            f"{what} covers {'it' if answers == 1 else f'all {answers:,} answers'} at the expected length, but not at the "
-            f"highest cost ({dollars(high)})."
+            f"{what} covers {_all(answers)} at the expected cost ({dollars(expected)}), but not at the high estimate "
+            f"({dollars(high)})."
         )
-    return f"{what} covers {'the one answer' if answers == 1 else f'all {answers:,} answers'}, even at their longest."
+    return f"{what} covers {_all(answers)}, even at the high estimate ({dollars(high)})."
+
+
+def _all(answers: int) -> str:
+    return "the one answer" if answers == 1 else f"all {answers:,} answers"
 
 
 def missing_keys(recipe: Recipe) -> list[str]:

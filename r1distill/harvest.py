@@ -96,10 +96,17 @@ class Harvest:
             self._look(index)
             chosen = self._chosen(limit, pilot)
             found = estimates(self.recipe, self.run, self.plan, index, chosen)
-            so_far = spent(self.recipe, self.run, index, self.shard).total
-        before = started(self.plan, len(self.problems), self.warnings, so_far, self.recipe.harvest.budget_usd)
+            so_far = spent(self.recipe, self.run, index, self.shard)
+        budget = self.recipe.harvest.budget_usd
+        before = started(self.plan, len(self.problems), self.warnings, so_far.total, budget)
         return msgspec.structs.replace(
-            before, dry_run=True, would_ask=self.plan.left(chosen).total(), estimates=found
+            before,
+            dry_run=True,
+            would_ask=self.plan.left(chosen).total(),
+            estimates=found,
+            shard=self.shard,
+            maybe_usd=so_far.maybe,
+            share_usd=None if budget is None else so_far.share_usd(budget, self.shard[1]),
         )
 
     def ask(self, limit: int | None, pilot: int | None) -> HarvestSummary:
@@ -210,7 +217,7 @@ class Harvest:
         """One round, counted on in `tally`; returns why a teacher stopped."""
         recipe = self.recipe
         self._check_keys(list(counts))
-        tally.given_up, tally.stopped = set(), {}
+        tally.given_up, tally.stopped, tally.settled_before = set(), {}, tally.settled
         with ExitStack() as stack:
             endpoints = {
                 name: stack.enter_context(

@@ -120,7 +120,7 @@ def tell(summary: HarvestSummary, show: Show, folder: Path | None = None) -> Non
         columns = ("teacher", "traces", "cut", "completion tokens", "cost")
         show.table("So far", columns, _teacher_rows(summary.teachers))
     if folder is not None and not summary.dry_run:
-        more = summary.still_owed or summary.out_in_batches
+        more = summary.still_owed or summary.out_in_batches or summary.shard[1] > 1
         show.note(f"Run folder: {folder}. Next: r1distill {'status' if more else 'filter'} {folder}")
 
 
@@ -135,16 +135,15 @@ def _teacher_rows(teachers: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 def lines(summary: HarvestSummary) -> list[str]:
     """The summary for people, a sentence a line."""
     s = summary
-    text = [
-        f"{_part(s)}{counted(s.wanted, 'answer')} wanted for {counted(s.prompts, 'problem')}; "
-        f"{s.had - s.had_failed:,} were there already."
-    ]
+    text = [f"{_part(s)} for {counted(s.prompts, 'problem')}; {s.had - s.had_failed:,} were there already."]
     if s.had_failed:
         text.append(
             f"{s.had_failed:,} failed for good earlier and are not asked again (--retry-failed asks them)."
         )
     if s.out_in_batches:
-        text.append(f"{s.out_in_batches:,} are out in batches: `r1distill batch status` says how they come.")
+        text.append(
+            f"{s.out_in_batches:,} are out in batches or exported files (`batch status` says what brings them)."
+        )
     if s.dry_run:
         text.append(f"A harvest would ask for {s.would_ask:,}; nothing was asked or written.{_budget(s)}")
         return [*s.warnings, *text]
@@ -158,9 +157,8 @@ def lines(summary: HarvestSummary) -> list[str]:
         )
     if s.still_owed:
         verb = "is" if s.still_owed == 1 else "are"
-        text.append(
-            f"{counted(s.still_owed, 'answer')} {verb} still owed: the same command goes on from here."
-        )
+        how = "harvest without --pilot asks for the rest" if s.pilot else "the same command goes on from here"
+        text.append(f"{counted(s.still_owed, 'answer')} {verb} still owed: {how}.")
     if s.pilot:
         text.append(covered(s.estimates, s.budget_usd, s.spent_usd))
     return [*s.warnings, *(line for line in text if line)]
@@ -168,7 +166,9 @@ def lines(summary: HarvestSummary) -> list[str]:
 
 def _part(s: HarvestSummary) -> str:
     number, count = s.shard
-    return "" if count == 1 else f"Part {number} of {count} ({s.wanted:,} of {counted(s.of_all, 'answer')}): "
+    if count == 1:
+        return f"{counted(s.wanted, 'answer')} wanted"
+    return f"Part {number} of {count}: {s.wanted:,} of {counted(s.of_all, 'answer')} wanted"
 
 
 def _troubles(s: HarvestSummary) -> list[str]:

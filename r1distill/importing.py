@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -105,6 +105,10 @@ def import_runs(
     if not dry_run and total["traces"]:
         with run.index() as index:
             index.catch_up("traces", run.ledger_folder("traces"))
+        if recipe is not None and not (run.folder / "prompts.jsonl").exists():
+            with suppress(R1DistillError):  # so that status and filter work before the first harvest
+                run.save_prompts(ProblemSet(recipe))
+                run.save_recipe(recipe)
     summary = ImportSummary(
         files=len(sources), wanted=_wanted(recipe, found.slots), unreadable=found.unreadable,
         unreadable_rows=found.unreadable_rows, dry_run=dry_run, **total,
@@ -127,13 +131,11 @@ def lines(summary: ImportSummary) -> list[str]:
 
 def _wanted(recipe: Recipe | None, taken: Counter[str]) -> int | None:
     """How many of the traces taken over (slot -> count) the recipe asks for."""
-    if recipe is None:
-        return None
+    if recipe is None or not taken:
+        return None if recipe is None else 0
     left = Counter(taken)
     try:
-        return (
-            sum(left.pop(item.slot, 0) for item in harvest_wanted(recipe, ProblemSet(recipe))) if left else 0
-        )
+        return sum(left.pop(item.slot, 0) for item in harvest_wanted(recipe, ProblemSet(recipe)))
     except R1DistillError:  # a file of the recipe is gone: that is for the harvest to say
         return None
 
@@ -176,7 +178,8 @@ def _import(source: Source, run: Run, dry_run: bool, found: Found) -> dict[str, 
                 is_new = mark not in have and mark not in taken
                 counts["traces" if is_new else "had"] += 1
                 taken.add(mark)
-                found.slots[trace.slot] += is_new
+                if is_new:
+                    found.slots[trace.slot] += 1
                 if is_new and ledger is not None:
                     ledger.append_line(line)
     counts["failures"] = _import_failures(source.failures, run, name, dry_run)
@@ -226,11 +229,12 @@ def _import_logprobs(source: Path, run: Run, name: str, dry_run: bool) -> int:
     }
     new = 0
     for stem in sorted({path.stem for path in source.glob("*") if _number_of(path)}):
-        copies = [folder / f"import-{name}-{stem}.{kind}" for kind in ("spool", "parquet")]
-        if not any(copy.exists() for copy in copies):
+        kinds = [f"{stem}.{kind}" for kind in ("spool", "parquet")]
+        pairs = [(source / file, folder / f"import-{name}-{file}") for file in kinds]
+        if not any(copy.exists() for _, copy in pairs):
             new += 1
             if not dry_run:
-                _copy_first(source, copies)
+                _copy_first(pairs)
     for spool, frames in spools.items():
         copy = folder / f"import-{name}-{spool}"
         old = whole_frames(copy)
@@ -247,17 +251,12 @@ def _number_of(path: Path) -> str:
     return match["number"] if match else ""
 
 
-def _copy_first(source: Path, copies: list[Path]) -> None:
-    """Make the first of the copies whose original is there: a spool that its writer has converted is a Parquet file now."""
-    for copy in copies:
-        original = source / copy.name.split("-", 2)[2]
-        if original.exists():
-            with storage_errors(copy):
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                part = copy.with_name(copy.name + ".part")
-                try:
-                    shutil.copyfile(original, part)
-                except FileNotFoundError:
-                    continue
-                part.replace(copy)
+def _copy_first(pairs: list[tuple[Path, Path]]) -> None:
+    """Copy the first original that is there: a spool that its writer has converted meanwhile is a Parquet file now."""
+    for original, copy in pairs:
+        part = copy.with_name(copy.name + ".part")
+        with storage_errors(copy), suppress(FileNotFoundError):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(original, part)
+            part.replace(copy)
             return

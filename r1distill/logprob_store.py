@@ -124,7 +124,7 @@ class LogprobStore:
             self.sync()
 
     def sync(self, force: bool = False) -> None:
-        """Fsync what was appended, unless that was done less than SYNC_EVERY_S ago; may be called from another thread.
+        """Fsync what was appended, unless that was done less than SYNC_EVERY_S ago; any thread may, until the block ends.
 
         Raises StorageError: of the fsync, of a conversion that failed (its spool stays, the next writer tries again), and
         when somebody has deleted the spool.
@@ -139,8 +139,9 @@ class LogprobStore:
 
     def settle(self) -> None:
         """Wait until all rotated spools are converted. Raises the StorageError of one that could not be."""
-        while self._conversions:
-            self._conversions.popleft().result()
+        with self._syncing:
+            while self._conversions:
+                self._conversions.popleft().result()
 
     def _fsync_spools(self) -> None:
         with self._guard:
@@ -180,7 +181,7 @@ class LogprobStore:
             for file in (*self._retired, self._file):
                 if file >= 0:
                     os.close(file)
-            self._retired, self._file = [], -1
+            self._retired, self._file, self._dirty = [], -1, False
         self._lock.release()
 
     def _repair(self) -> None:

@@ -56,7 +56,7 @@ class Holdings(NamedTuple):
     """Traces that another run paid for."""
 
 
-OWN_FILE = "name GLOB 'part-*-of-*.jsonl' OR name='part-batch.jsonl'"
+OWN_FILE = "name GLOB 'part-[0-9]*-of-[0-9]*.jsonl' OR name='part-batch.jsonl'"
 """Files of traces that this run asked for itself (see account.py)."""
 
 

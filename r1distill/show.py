@@ -105,7 +105,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self.show and self.done and self.done != self._shown:
-            self._print("")
+            self.show.note(f"{self.what}: {self.done:,}/{self.total:,}")
 
     _shown = -1
 

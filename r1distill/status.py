@@ -130,9 +130,11 @@ def lines(state: Status) -> list[str]:
     """A status for people, without its tables: a sentence a line."""
     text = [f"{state.folder}: {counted(state.prompts, 'problem')}, {_wanted(state)}."]
     if state.failed:
-        text.append(f"{state.failed:,} failed for good (harvest --retry-failed asks them again).")
+        text.append("`harvest --retry-failed` asks again for what failed for good.")
     if state.out_in_batches:
-        text.append(f"{state.out_in_batches:,} of the owed ones are out in batches.")
+        text.append(
+            f"{state.out_in_batches:,} of the owed ones are out in batches or exported files (`batch status` says more)."
+        )
     text += _beside(state)
     if state.spent_usd or state.budget_usd:
         budget = f" of the budget of {dollars(state.budget_usd)}" if state.budget_usd is not None else ""
@@ -156,7 +158,7 @@ def _beside(state: Status) -> list[str]:
     """On traces that are no answers of this recipe, or not of this run's money."""
     text = []
     if state.earlier:
-        text.append(f"{counted(state.earlier, 'answer')} of earlier recipes on disk, not counted.")
+        text.append(f"{counted(state.earlier, 'more answer')} on disk, of earlier recipes: not counted.")
     if state.duplicates:
         text.append(
             f"{counted(state.duplicates, 'duplicate')}: more than one trace of the same answer; it counts once."

@@ -14,9 +14,9 @@ from fake_teacher import Act, FakeTeacher, Request, Script, answer, error, hang,
 from r1distill import ask as ask_module
 from r1distill import patience
 from r1distill.ask import Asker
+from r1distill.desk import Terms
 from r1distill.errors import StopRunError, StorageError
 from r1distill.exchange import request_body
-from r1distill.desk import Terms
 from r1distill.ledger import Ledger
 from r1distill.owed import Wanted
 from r1distill.recipe_sections import HarvestSection, PriceSection
@@ -330,9 +330,9 @@ def test_the_progress_line_says_what_matters() -> None:
     tally.retries["rate"] = 3
     assert tally.detail(2.0, 4, 24) == (
         "5.0/s, 2,000 tokens (1000/s), 4 in flight, failed: 2 timeout, retries: 3 rate, "
-        "$0.5000 so far, about $1.00 in all, budget $20.00"
+        "$0.5000 now (about $1.09 for all 24), $0.0000 of the budget of $20.00"
     )
-    assert tally.done == 12
+    assert tally.done == 11
 
 
 def test_when_no_problem_can_be_answered_the_recipe_is_at_fault(desk: Desk) -> None:

@@ -237,7 +237,7 @@ def test_harvest_filter_report_status(says: Any, tmp_path: Path) -> None:
         recipe = project(tmp_path, teacher.base_url)
         code, out, err = says("harvest", recipe, "--limit", "3", "--json")
         assert (code, json.loads(out)["still_owed"], out.count("\n")) == (3, 1, 1)
-        assert "1 answers are still owed" in err
+        assert "1 answer is still owed" in err
         code, out, err = says("harvest", recipe, "-q")
         assert (code, out, err) == (0, "", "")
         code, out, _ = says("filter", recipe, "--json")
@@ -246,7 +246,7 @@ def test_harvest_filter_report_status(says: Any, tmp_path: Path) -> None:
         assert (code, json.loads(out)["sections"]) == (0, ["harvest", "filter"])
         code, out, err = says("status", tmp_path / "runs" / "x", "--json")
         assert (code, json.loads(out)["owed"]) == (0, 0)
-        assert "2 problems, 4 answers wanted, 0 still owed" in err
+        assert "2 problems, 4 answers wanted: 4 there, 0 still owed" in err
         code, out, _ = says("run", recipe, "--json")
         assert (code, list(json.loads(out)["stages"])) == (0, ["harvest", "filter", "report"])
         assert teacher.count == 4

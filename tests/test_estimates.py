@@ -13,6 +13,7 @@ import pytest
 from fake_teacher import FakeTeacher, answer
 from small_run import KEY, KEY_VARIABLE, SmallRun
 
+from r1distill.errors import InputError, RecipeError
 from r1distill.forecast import covered, missing_keys, table
 from r1distill.harvest_summary import HarvestSummary, lines
 from r1distill.harvest_summary import tell as tell_harvest
@@ -104,8 +105,8 @@ def test_what_the_budget_covers(world: SmallRun) -> None:
     found = world.harvest(dry_run=True).estimates  # 20 answers: $0.0126 / $0.0502 / $0.2002 or so
     assert covered(found, None, 0.0) == ""
     assert "covers about 7 of 20 answers" in covered(found, 0.03, 0.01)
-    assert "covers all 20 answers at the expected length, but not at the highest" in covered(found, 0.1, 0.0)
-    assert "covers all 20 answers, even at their longest" in covered(found, 5.0, 0.0)
+    assert "covers all 20 answers at the expected cost ($0.05" in covered(found, 0.1, 0.0)
+    assert "covers all 20 answers, even at the high estimate" in covered(found, 5.0, 0.0)
     world.data["harvest"]["budget_usd"] = 0.03
     assert any("covers about 11 of 20 answers" in line for line in lines(world.harvest(dry_run=True)))
     del world.teacher["price"], world.data["harvest"]["budget_usd"]
@@ -143,7 +144,7 @@ def test_words_of_a_summary() -> None:
     )  # fmt: skip
     said = "\n".join(lines(told))
     for words in (
-        "Part 1 of 2 (25 of 48 answers): 25 answers wanted for 1 problem;",
+        "Part 1 of 2: 25 of 48 answers wanted for 1 problem;",
         "Got 20 traces in 2.0 s: completion tokens unknown, $0.0000.",
         "Of the answers cut at max_tokens, 4 were asked once more",
         "2 answers are still cut",
@@ -183,3 +184,13 @@ def test_what_was_given_up_is_no_progress() -> None:
     assert (tally.done, len(tally.given_up)) == (11, 1)
     tally.settled_before = 5
     assert tally.done == 6
+
+
+def test_a_budget_without_end_and_an_empty_question_are_told(world: SmallRun) -> None:
+    world.data["harvest"]["budget_usd"] = float("inf")
+    with pytest.raises(RecipeError, match="budget_usd': should be a finite number"):
+        world.harvest(dry_run=True)
+    del world.data["harvest"]["budget_usd"]
+    (world.folder / "problems.jsonl").write_text('{"question": ""}\n')
+    with pytest.raises(InputError, match="is empty; write one, or remove"):
+        world.harvest(dry_run=True)

@@ -107,7 +107,7 @@ PASSING: list[tuple[str, Act, tuple[bool, ...], str]] = [
     ("503", error(503), BOTH, "overload"),
     ("524 page", raw(PAGE, 524, "text/html"), PLAIN, "timeout"),
     ("529", error(529), BOTH, "overload"),
-    ("200 page", raw(PAGE, 200, "text/html"), BOTH, "malformed|cut_stream"),
+    ("200 page", raw(PAGE, 200, "text/html"), BOTH, "no_api"),
     ("error in a 200", raw(b'{"error": {"message": "x", "code": 502}}'), BOTH, "overload"),
     ("error text in a 200", raw(b'{"error": "CUDA"}'), PLAIN, "server"),
     ("no choices", raw(b'{"choices": []}'), BOTH, "empty"),

@@ -122,8 +122,9 @@ def test_how_many_traces_the_recipe_wants(world: SmallRun) -> None:
     assert lines(summary) == [
         "0 of these 10 traces are wanted by this recipe: other teacher, model, template, problems or sampling."
     ]
-    again = import_runs([source], world.run, world.recipe)
-    assert (again.wanted, lines(again)) == (0, [])
+    world.teacher["model"] = "m"
+    again = import_runs([source], world.run, world.recipe)  # what was there is not counted
+    assert (again.had, again.wanted, lines(again)) == (10, 0, [])
 
 
 def test_an_import_does_not_need_the_recipes_problems(world: SmallRun) -> None:

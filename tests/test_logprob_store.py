@@ -470,6 +470,13 @@ def test_a_rotation_takes_no_descriptor_from_an_fsync(folder: Path, monkeypatch:
     assert {name for name, _ in read(folder)} == {"id0", "id1"}
 
 
+def test_a_sync_that_comes_late_does_nothing(folder: Path) -> None:
+    with LogprobStore(folder, PART) as store:
+        store.append("id0", "slot", record_of("0"))
+    store.sync(force=True)
+    assert parquet(folder) == [f"{PART}.00001.parquet"]
+
+
 def open_files() -> int:
     """So many descriptors are open (0 where the system does not tell)."""
     place = Path("/proc/self/fd")

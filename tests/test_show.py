@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 
 import pytest
@@ -106,9 +107,29 @@ def test_live_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     with Show().progress("Asking", 4) as progress:
+        progress.update(2, "[half] " + "and many more words " * 20)
         progress.update(4, "[done]")
     assert "Asking" in terminal.getvalue()
     assert "4/4" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 160])
+def test_a_long_detail_leaves_the_bar_its_line(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    with Show().progress("Asking", 4000) as progress:
+        progress.update(1234, "[some] " + "failed: 2 timeout, " * 12 + "the end")
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()).splitlines()
+    bar = next(line for line in reversed(lines) if "Asking" in line)
+    assert "1,234/4,000" in bar and " left" in bar and "━" in bar
+    assert "[some] failed" in terminal.getvalue() and "the end" in terminal.getvalue()
 
 
 def test_text_that_steers_a_terminal_is_disarmed(capsys: pytest.CaptureFixture[str]) -> None:

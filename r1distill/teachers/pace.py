@@ -32,8 +32,12 @@ CUT, CUT_EVERY_S = 0.7, 1.0
 RATE_CUT, GOODPUT_SHARE, GOODPUT_AFTER_S = 0.5, 0.95, 2.0
 """The rate after a 429 without a stated limit: half of it, or the rate at which answers came since the last one, if that was
 watched for so long."""
-RATE_GROWS = 1.02
-"""The rate found in this way grows by this factor every second."""
+PLATEAU_S, STEEPNESS = 3.0, 0.002
+"""The rate found in this way stays near itself for twice so many seconds, then grows with the third power of the time
+(CUBIC: Ha, Rhee and Xu, 2008, https://doi.org/10.1145/1400097.1400105), so that a wrong find is left soon."""
+MEMORY_S, FEW_REFUSALS, SHARE_REFUSED = 1.0, 2.5, 0.05
+"""A refusal is an overload when about so many came within the last second or so, and they are such a share of all that
+ended then: one of a hundred that is refused by chance slows nobody down."""
 PAUSE_S = 0.5
 """The gate stays shut so long after a 429 that names no time."""
 LONGEST_HOLD_S = 600.0
@@ -69,9 +73,12 @@ class Pace:
         self._cut_at = -1e9
         self._watched_from = clock()
         self._answers = 0
+        self._ended = self._refused = 0.0
+        """Requests that ended, and that were refused, of late: each fades with MEMORY_S."""
+        self._counted_at = 0.0
         self._waiting: deque[tuple[asyncio.Future[bool], float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._ended = False
+        self._over = False
 
     def open(self, most: int) -> None:
         """Set how many requests may be under way at most, from now on."""
@@ -81,7 +88,7 @@ class Pace:
 
     def end(self) -> None:
         """Let nobody go any more: those who wait are told so at once."""
-        self._ended = True
+        self._over = True
         while self._waiting:
             ticket, _ = self._waiting.popleft()
             if not ticket.done():
@@ -89,7 +96,7 @@ class Pace:
 
     async def enter(self, tokens: float = 0.0) -> bool:
         """Wait until one more request, of about so many tokens, may go. False: none may, any more."""
-        if self._ended:
+        if self._over:
             return False
         if not self._waiting and self._wait_s() <= 0:
             self._let_go(tokens)
@@ -113,6 +120,7 @@ class Pace:
     def answered(self, tokens_estimated: float = 0.0, tokens_used: float | None = None) -> None:
         """An answer came: the number under way may grow, and the tokens are counted as they really were."""
         self._answers += 1
+        self._count(refused=False)
         self.limit = min(float(self.most), self.limit + max(1.0, self.most / 50) / max(self.limit, 1.0))
         if self._tokens_rate and tokens_used is not None:
             self._tokens_at += (tokens_used - tokens_estimated) / self._tokens_rate
@@ -145,14 +153,24 @@ class Pace:
         drained = (
             now < self._shut_until + CUT_EVERY_S
         )  # by the shut gate: what is under way tells nothing then
-        self.hold(wait_s if wait_s is not None else PAUSE_S if rate else 0.0)
-        if now - self._cut_at < CUT_EVERY_S:
+        crowded = self._count(refused=True)
+        if wait_s is not None or crowded:
+            self.hold(wait_s if wait_s is not None else PAUSE_S if rate else 0.0)
+        if not crowded or now - self._cut_at < CUT_EVERY_S:
             return
         self.limit = max(1.0, CUT * (self.limit if drained else min(self.limit, float(self.in_flight))))
         if rate and not self._fixed[0] and (self._rate is None or self._found):
             self._find_rate(now, current)
         self._cut_at = self._watched_from = now
         self._answers = 0
+
+    def _count(self, refused: bool) -> bool:
+        """Count a request that ended; True when refusals are many of late."""
+        now = self._clock()
+        fades = math.exp(min(0.0, self._counted_at - now) / MEMORY_S)
+        self._ended, self._refused = self._ended * fades + 1, self._refused * fades + refused
+        self._counted_at = now
+        return self._refused >= FEW_REFUSALS and self._refused >= SHARE_REFUSED * self._ended
 
     def _find_rate(self, now: float, current: float | None) -> None:
         watched_s = now - self._watched_from
@@ -171,7 +189,7 @@ class Pace:
             return ramp
         rate = self._rate
         if self._found:
-            rate *= RATE_GROWS ** min(300.0, max(0.0, now - self._cut_at))
+            rate *= max(0.9, 1 + STEEPNESS * (max(0.0, now - self._cut_at) - PLATEAU_S) ** 3)
         return rate if ramp is None else min(rate, ramp)
 
     def _ramp_rate(self) -> float | None:

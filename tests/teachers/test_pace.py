@@ -188,7 +188,7 @@ def limited_server(loop: Clockwork, per_s: float, burst: float) -> Callable[[], 
     return allows
 
 
-@pytest.mark.parametrize(("headers", "most_refused", "least_share"), [(True, 10, 0.95), (False, 60, 0.9)])
+@pytest.mark.parametrize(("headers", "most_refused", "least_share"), [(True, 10, 0.95), (False, 80, 0.9)])
 def test_a_real_limit_is_used_and_seldom_hit(headers: bool, most_refused: int, least_share: float) -> None:
     """6,000 requests a minute, a second's worth at once; 6,000 answers. Without headers it must be found by trying."""
 
