@@ -321,7 +321,9 @@ def test_exit_codes_of_the_command_line(world: World, capsys: pytest.CaptureFixt
         code = main(["harvest", str(world.run.folder), "--json"])
         return code, json.loads(capsys.readouterr().out or "{}")
 
-    assert command(error(401)) == (1, {})
+    code, summary = command(error(401))
+    assert (code, summary["failed_open"], summary["still_owed"]) == (1, 1, 1)
+    assert "refuses to answer" in summary["stopped"]
     code, summary = command(error(500))
     assert (code, summary["failed_open"], summary["still_owed"]) == (3, 1, 1)
     code, summary = command(error(400, code="context_length_exceeded"))

@@ -91,7 +91,7 @@ def test_parquet_without_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             '{"question": "a"}\n{"questoin": "b"}\n',
             "p.jsonl:2: the row has no question (column 'question'); it has questoin.",
         ),
-        ('{"question": "a"}\n\n{"question": " "}\n', "p.jsonl:3: the row has no question"),
+        ('{"question": "a"}\n\n{"question": " "}\n', "p.jsonl:3: the question (column 'question') is empty"),
         ('{"question": 5}\n', "p.jsonl:1: the row has a question that is no text"),
         ('{"question": "a"}\n{"question": \n', "p.jsonl:2: no valid JSON row"),
         ('[{"question": "a"}]\n', "p.jsonl:1: a row must be a JSON object on one line, not list."),

@@ -157,7 +157,7 @@ def test_the_key_comes_from_the_environment_variable(monkeypatch: pytest.MonkeyP
             "fireworks",
             "m",
             {"max_tokens": 9, "max_completion_tokens": 9},
-            "only one of max_tokens and max_completion_tokens",
+            "has two ceilings, max_tokens and max_completion_tokens",
         ),
         (
             "fireworks",
@@ -238,7 +238,6 @@ def test_a_guessed_row_asks_as_any_endpoint_would(name: str, monkeypatch: pytest
     odd = {
         "temperature": 0.3,
         "max_tokens": 5,
-        "max_completion_tokens": 5,
         "stop": ["x"],
         "top_k": 5,
         "seed": 1,

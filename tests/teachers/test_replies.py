@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1distill.records import Usage
+from r1distill.teachers.plain_logprobs import PlainWire
 from r1distill.teachers.refusals import Action, Refusal
 from r1distill.teachers.replies import BOM, Reply, decode_json, parse_reply, reply_of, usage_of
 
@@ -227,7 +228,7 @@ def test_a_summary_is_kept_apart() -> None:
     assert parsed(completion("42", reasoning_details=details)).extras["reasoning_summary"] == "It multiplies."
 
 
-LOGPROBS = {"content": [{"token": "42", "logprob": -0.5, "bytes": [52, 50], "top_logprobs": []}]}
+LOGPROBS = {"content": [{"token": "42", "logprob": -0.5, "bytes": [52, 50]}]}
 
 
 def test_logprobs_stay_raw() -> None:
@@ -236,6 +237,19 @@ def test_logprobs_stay_raw() -> None:
     found = parsed(reply).logprobs
     assert isinstance(found, msgspec.Raw)
     assert msgspec.json.decode(found) == LOGPROBS
+
+
+def test_logprobs_of_the_usual_shape_are_decoded_in_one_pass() -> None:
+    entry = {"token": "a", "logprob": -0.5, "bytes": [97]}
+    said = {"content": [{**entry, "top_logprobs": [entry, {**entry, "logprob": -2.0}]}] * 3}
+    reply = completion("42")
+    reply["choices"][0]["logprobs"] = said
+    found = parsed(reply).logprobs
+    assert isinstance(found, PlainWire)
+    assert [len(token.top_logprobs) for token in found.content] == [2, 2, 2]
+    half = {**entry, "token": "\N{REPLACEMENT CHARACTER}", "bytes": [226]}
+    reply["choices"][0]["logprobs"] = {"content": [{**half, "top_logprobs": [half]}]}
+    assert isinstance(parsed(reply).logprobs, msgspec.Raw)  # its bytes have to be read
 
 
 def test_logprobs_of_an_odd_reply_come_decoded() -> None:
