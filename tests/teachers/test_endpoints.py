@@ -156,12 +156,6 @@ def test_the_key_comes_from_the_environment_variable(monkeypatch: pytest.MonkeyP
         (
             "fireworks",
             "m",
-            {"max_tokens": 9, "max_completion_tokens": 9},
-            "has two ceilings, max_tokens and max_completion_tokens",
-        ),
-        (
-            "fireworks",
-            "m",
             {"thinking": {}, "reasoning_effort": "low"},
             "only one of thinking and reasoning_effort",
         ),
