@@ -19,7 +19,7 @@ import msgspec
 from r1distill.errors import InputError, R1DistillError, UsageError
 from r1distill.index import content_digest
 from r1distill.ledger import Ledger, read_lines, storage_errors, write_atomic
-from r1distill.logprob_store import FILE_NAME, whole_frames
+from r1distill.logprob_spool import FILE_NAME, whole_frames
 from r1distill.owed import harvest_wanted
 from r1distill.problems import ProblemSet
 from r1distill.queries import batched

@@ -14,35 +14,35 @@ newest, within a part (parts share no trace).
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
-import struct
 import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 import msgspec
 from filelock import FileLock, Timeout
 
 from r1distill.errors import LockedError, StorageError
 from r1distill.ledger import SYNC_EVERY_S, storage_errors
-from r1distill.logprob_columns import ColumnWriter, Row, need_pyarrow, origin_of, row_groups
+from r1distill.logprob_columns import ColumnWriter, need_pyarrow, origin_of
+from r1distill.logprob_spool import (
+    HEAD,
+    digest_of,
+    escaped,
+    fsync_path,
+    groups,
+    numbered,
+    numbers,
+    whole_bytes,
+)
 from r1distill.token_logprobs import TokenLogprobs
 
 SPOOL_BYTES = 16 << 20
 """A spool that is larger is rotated and becomes a Parquet file."""
-GROUP_BYTES = 4 << 20
-"""Spool bytes of one row group: bounds the memory of converting and of reading."""
-HEAD = struct.Struct("<II")
-"""Before each frame: its length in bytes and its CRC-32."""
-FILE_NAME = re.compile(r"(?P<part>.+)\.(?P<number>\d{5,})\.(parquet|spool)")
 
 
 class LogprobStore:
@@ -152,7 +152,7 @@ class LogprobStore:
                 for file in (*rotated, current):
                     os.fsync(file)
                 if rotated:
-                    _fsync(self._folder)
+                    fsync_path(self._folder)
         except StorageError:
             self._dirty = True
             raise
@@ -186,19 +186,19 @@ class LogprobStore:
 
     def _repair(self) -> None:
         """Cut what a kill left behind: a torn frame, an unfinished Parquet file, a spool that was converted already."""
-        for unfinished in self._folder.glob(f"{_escaped(self._part)}.*.parquet.part"):
+        for unfinished in self._folder.glob(f"{escaped(self._part)}.*.parquet.part"):
             unfinished.unlink()
         with self._spool.open("rb") as file:
-            self._end = _whole_bytes(file)
+            self._end = whole_bytes(file)
         self.torn_bytes = os.fstat(self._file).st_size - self._end
         os.ftruncate(self._file, self._end)
-        numbers = _numbers(self._folder, self._part)
-        self._number = max(numbers, default=0)
-        newest = _numbered(self._folder, self._part, self._number, "parquet")
-        if self._end and newest.exists() and origin_of(newest) == _digest(self._spool):
+        found = numbers(self._folder, self._part)
+        self._number = max(found, default=0)
+        newest = numbered(self._folder, self._part, self._number, "parquet")
+        if self._end and newest.exists() and origin_of(newest) == digest_of(self._spool):
             os.ftruncate(self._file, 0)  # as releases did that converted it in place
             self._end = 0
-        for spool in (_numbered(self._folder, self._part, number, "spool") for number in numbers):
+        for spool in (numbered(self._folder, self._part, number, "spool") for number in found):
             if spool.exists():
                 self._conversions.append(self._converter.submit(_convert, spool))
 
@@ -206,7 +206,7 @@ class LogprobStore:
         """Give the spool a number and to the converter; go on with an empty one. Raises StorageError and changes nothing."""
         if self._is_deleted():
             raise self._deleted()
-        rotated = _numbered(self._folder, self._part, self._number + 1, "spool")
+        rotated = numbered(self._folder, self._part, self._number + 1, "spool")
         with storage_errors(self._spool):
             self._spool.rename(rotated)
             try:
@@ -227,177 +227,17 @@ def _convert(spool: Path) -> None:
     path = spool.with_suffix(".parquet")
     unfinished = path.with_name(path.name + ".part")
     with storage_errors(path):
-        digest = _digest(spool)
+        digest = digest_of(spool)
         if not path.exists():
             try:
                 with ColumnWriter(unfinished, digest) as writer:
-                    for group in _groups(spool):
+                    for group in groups(spool):
                         writer.write(group)
-                _fsync(unfinished)
+                fsync_path(unfinished)
                 unfinished.replace(path)
-                _fsync(path.parent)
+                fsync_path(path.parent)
             except OSError:
                 unfinished.unlink(missing_ok=True)
                 raise
         if origin_of(path) == digest:  # else a file from elsewhere took the number: readers read both
             spool.unlink()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def has(folder: Path) -> bool:
-    """Is there any record in this folder?"""
-    spools = any(_size(spool) > HEAD.size for spool in folder.glob("*.spool"))
-    return spools or any(folder.glob("*.parquet"))
-
-
-def whole_frames(spool: Path) -> bytes:
-    """What a spool holds up to its first torn frame; b"" when there is no such file. Two of them joined are a spool."""
-    try:
-        with spool.open("rb") as file:
-            end = _whole_bytes(file)
-            file.seek(0)
-            return file.read(end)
-    except FileNotFoundError:
-        return b""
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # converted meanwhile
-        return 0
-
-
-def read(folder: Path, trace_ids: Collection[str] | None = None) -> Iterator[tuple[str, TokenLogprobs]]:
-    """Yield (trace id, record), one per trace, newest first within a part; only those of `trace_ids` when given.
-
-    Holds one row group and about 150 bytes per trace yielded. Raises InputError for a broken Parquet file,
-    MissingPackageError without pyarrow.
-    """
-    wanted = None if trace_ids is None else set(trace_ids)
-    seen: set[str] = set()
-
-    def fresh(trace_id: str) -> bool:
-        return trace_id not in seen and (wanted is None or trace_id in wanted)
-
-    for part in _parts(folder):
-        for trace_id, _, record in _rows(folder, part, fresh):
-            if fresh(trace_id):
-                seen.add(trace_id)
-                yield trace_id, record
-
-
-def _rows(folder: Path, part: str, fresh: Callable[[str], bool]) -> Iterator[Row]:
-    """Newest first. A spool goes before the listing, and before the file of its number: what a writer rotates or converts
-    meanwhile is then found there.
-    """
-    yield from _spooled(folder / f"{part}.spool", fresh)
-    for number in reversed(_numbers(folder, part)):
-        yield from _spooled(_numbered(folder, part, number, "spool"), fresh)
-        path = _numbered(folder, part, number, "parquet")
-        if path.exists():
-            need_pyarrow()
-            for ids, rows in row_groups(path):
-                if any(map(fresh, ids)):
-                    yield from rows()
-
-
-def _parts(folder: Path) -> list[str]:
-    names = [path.name for pattern in ("*.parquet", "*.spool") for path in folder.glob(pattern)]
-    matches = [(name, FILE_NAME.fullmatch(name)) for name in names]
-    return sorted(
-        {
-            m["part"] if m else name.removesuffix(".spool")
-            for name, m in matches
-            if m or name.endswith(".spool")
-        }
-    )
-
-
-def _numbers(folder: Path, part: str) -> list[int]:
-    """The numbers of the part's rotated spools and Parquet files, oldest first."""
-    matches = (FILE_NAME.fullmatch(path.name) for path in folder.glob(f"{_escaped(part)}.*"))
-    return sorted({int(m["number"]) for m in matches if m and m["part"] == part})
-
-
-def _numbered(folder: Path, part: str, number: int, kind: str) -> Path:
-    return folder / f"{part}.{number:05}.{kind}"
-
-
-def _escaped(part: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", part)
-
-
-def _fsync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _frames(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(offset, payload) of each whole frame, up to the first that is torn (a hole of zeros is no frame)."""
-    offset = 0
-    while payload := _payload_at(file, offset):
-        yield offset, payload
-        offset += HEAD.size + len(payload)
-
-
-def _whole_bytes(file: BinaryIO) -> int:
-    return max((offset + HEAD.size + len(payload) for offset, payload in _frames(file)), default=0)
-
-
-def _payload_at(file: BinaryIO, offset: int) -> bytes:
-    file.seek(offset)
-    head = file.read(HEAD.size)
-    if len(head) < HEAD.size:
-        return b""
-    length, checksum = HEAD.unpack(head)
-    if length > os.fstat(file.fileno()).st_size - offset:
-        return b""
-    payload = file.read(length)
-    return payload if len(payload) == length and zlib.crc32(payload) == checksum else b""
-
-
-def _newest(file: BinaryIO) -> dict[str, int]:
-    """Trace id -> offset of its last frame."""
-    decoder = msgspec.msgpack.Decoder(tuple[str, str, msgspec.Raw])
-    newest: dict[str, int] = {}
-    for offset, payload in _frames(file):
-        newest[decoder.decode(payload)[0]] = offset
-    return newest
-
-
-def _spooled(spool: Path, fresh: Callable[[str], bool]) -> Iterator[Row]:
-    """The newest record of each trace in a spool; nothing when it is not there (any more)."""
-    decoder = msgspec.msgpack.Decoder(Row)
-    try:
-        file = spool.open("rb")
-    except FileNotFoundError:
-        return
-    with file:
-        for trace_id, offset in _newest(file).items():
-            payload = _payload_at(file, offset) if fresh(trace_id) else b""
-            row = decoder.decode(payload) if payload else None
-            if row and row[0] == trace_id:  # else a writer has cut the spool meanwhile
-                yield row
-
-
-def _groups(spool: Path) -> Iterator[list[Row]]:
-    """The newest record of each trace, in row groups."""
-    group: list[Row] = []
-    bytes_held = 0
-    for row in _spooled(spool, lambda _: True):
-        group.append(row)
-        record = row[2]
-        bytes_held += len(record.alternatives) + 2 * len(record.alternative_sizes) + 8 * len(record)
-        if bytes_held >= GROUP_BYTES:
-            yield group
-            group, bytes_held = [], 0
-    if group:
-        yield group

@@ -13,7 +13,8 @@ from small_run import KEY, KEY_VARIABLE, SmallRun
 from r1distill import logprob_store
 from r1distill.errors import InputError, UsageError
 from r1distill.importing import import_runs, lines
-from r1distill.logprob_store import LogprobStore, read
+from r1distill.logprob_reading import read
+from r1distill.logprob_store import LogprobStore
 from r1distill.run import Run
 from r1distill.teachers.logprobs import decode
 from r1distill.token_logprobs import TokenLogprobs

@@ -19,9 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1distill import logprob_columns, logprob_store
+from r1distill import logprob_columns, logprob_reading, logprob_spool, logprob_store
 from r1distill.errors import InputError, LockedError, MissingPackageError, StorageError
-from r1distill.logprob_store import HEAD, LogprobStore, has, read, whole_frames
+from r1distill.logprob_reading import has, read
+from r1distill.logprob_spool import HEAD, whole_frames
+from r1distill.logprob_store import LogprobStore
 from r1distill.teachers.logprobs import decode
 from r1distill.token_logprobs import TokenLogprobs
 
@@ -82,7 +84,7 @@ def test_what_goes_in_comes_out_of_spool_and_parquet(records: list[TokenLogprobs
 
     expected = {f"id{number}": record for number, record in enumerate(records)}
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logprob_store, "GROUP_BYTES", group)
+        patch.setattr(logprob_spool, "GROUP_BYTES", group)
         folder = Path(name) / "logprobs"
         with LogprobStore(folder, PART) as store:
             for trace_id, record in expected.items():
@@ -312,7 +314,7 @@ def test_a_parquet_file_that_can_not_be_written_leaves_the_spool(
         LogprobStore(folder, PART) as store,
     ):
         store.append("id0", "slot", record_of("0"))
-        patch.setattr(logprob_store, "_fsync", full)
+        patch.setattr(logprob_store, "fsync_path", full)
     assert not list(folder.glob("*.parquet*"))
     with LogprobStore(folder, PART):
         pass
@@ -521,14 +523,14 @@ def test_a_spool_converted_while_a_reader_looks_is_found_in_its_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rotated = leftover(folder, 2).rename(folder / f"{PART}.00001.spool")
-    real = logprob_store._numbers
+    real = logprob_reading.numbers
 
     def overtaken(where: Path, part: str) -> list[int]:
         found = real(where, part)
         logprob_store._convert(rotated)
         return found
 
-    monkeypatch.setattr(logprob_store, "_numbers", overtaken)
+    monkeypatch.setattr(logprob_reading, "numbers", overtaken)
     assert {name for name, _ in read(folder)} == {"id0", "id1"}
     assert not rotated.exists()
 
