@@ -47,12 +47,7 @@ class Ledger:
         """Take the writer lock and repair the tail. Raises LockedError, StorageError."""
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout:
-                raise LockedError(
-                    f"Another process is writing {self.path}; wait for it or stop it, then run again."
-                ) from None
+            take_writer_lock(self._lock, self.path)
             try:
                 self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
                 self._repair()
@@ -122,6 +117,16 @@ class Ledger:
         else:
             self.torn_bytes = size - self._end
             os.ftruncate(self._file, self._end)
+
+
+def take_writer_lock(lock: FileLock, path: Path) -> None:
+    """Become the one writer of `path`. Raises LockedError when another process is."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LockedError(
+            f"Another process is writing {path}; wait for it or stop it, then run again."
+        ) from None
 
 
 @contextmanager

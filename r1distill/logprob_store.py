@@ -24,10 +24,10 @@ from pathlib import Path
 from types import TracebackType
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from r1distill.errors import LockedError, StorageError
-from r1distill.ledger import SYNC_EVERY_S, storage_errors
+from r1distill.errors import StorageError
+from r1distill.ledger import SYNC_EVERY_S, storage_errors, take_writer_lock
 from r1distill.logprob_columns import ColumnWriter, need_pyarrow, origin_of
 from r1distill.logprob_spool import (
     HEAD,
@@ -79,12 +79,7 @@ class LogprobStore:
         need_pyarrow()
         with storage_errors(self._spool):
             self._folder.mkdir(parents=True, exist_ok=True)
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout:
-                raise LockedError(
-                    f"Another process is writing {self._spool}; wait for it or stop it, then run again."
-                ) from None
+            take_writer_lock(self._lock, self._spool)
             try:
                 self._file = self._opened()
                 self._repair()
