@@ -82,8 +82,13 @@ cli.add_command(import_)
 @click.option(
     "--recipe", "recipe_file", type=TARGET, metavar="R", help="With trace FILEs: a recipe with checks."
 )
+@click.option(
+    "--diff", is_flag=True, help="Say what changed against the filter run before; with --dry-run, what would."
+)
 @common()
-def filter(targets: tuple[Path, ...], to: Path | None, recipe_file: Path | None, options: Options) -> int:
+def filter(
+    targets: tuple[Path, ...], to: Path | None, recipe_file: Path | None, diff: bool, options: Options
+) -> int:
     """Judge every trace and keep the good ones for training.
 
     For a recipe or a run folder, or for plain trace files: r1distill filter traces.jsonl --to DIR
@@ -100,7 +105,7 @@ def filter(targets: tuple[Path, ...], to: Path | None, recipe_file: Path | None,
         if options.overrides and recipe_file is None:
             raise UsageError("--set changes a recipe; with trace files name one by --recipe R.")
         recipe = load_recipe(recipe_file, options.overrides) if recipe_file else None
-        summary = filter_files(list(targets), to, recipe, dry_run=options.dry_run, show=show)
+        summary = filter_files(list(targets), to, recipe, dry_run=options.dry_run, diff=diff, show=show)
     elif len(targets) > 1 or targets[0].suffix in (".jsonl", ".json"):
         raise UsageError("Filtering trace files needs --to DIR for the result.")
     elif recipe_file is not None:
@@ -109,7 +114,7 @@ def filter(targets: tuple[Path, ...], to: Path | None, recipe_file: Path | None,
         )
     else:
         recipe, folder = options.open(targets[0])
-        summary = verb(recipe, folder, dry_run=options.dry_run, show=show)
+        summary = verb(recipe, folder, dry_run=options.dry_run, diff=diff, show=show)
     return options.finish(summary)
 
 

@@ -17,6 +17,8 @@ import msgspec
 
 from r1distill.checks import build_checks
 from r1distill.errors import InputError, NothingKeptError
+from r1distill.filter_diff import read_earlier
+from r1distill.filter_diff import tell as tell_diff
 from r1distill.funnel import FilterSummary, nothing_kept_sentence, print_summary
 from r1distill.index import Index
 from r1distill.ledger import storage_errors, write_atomic
@@ -56,8 +58,10 @@ class Chosen(NamedTuple):
     unknown_problem: int
 
 
-def filter(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None = None) -> FilterSummary:
-    """Filter a run's traces into filter/<id>/ and point `latest` there.
+def filter(
+    recipe: Recipe, run: Run, *, dry_run: bool = False, diff: bool = False, show: Show | None = None
+) -> FilterSummary:
+    """Filter a run's traces into filter/<id>/ and point `latest` there; `diff` compares with what it pointed to before.
 
     Raises NothingKeptError when no trace is left (the files are written all the same), InputError when there is no
     trace at all, RecipeError for a check or key that does not exist.
@@ -71,12 +75,16 @@ def filter(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None
         settings = settings_of(checks, recipe.filter.select, {"template": template.source})
         inputs = [ref.content for ref, _ in chosen.refs] + [digest(prompt_digest(p)) for p in chosen.prompts]
         stage = stage_id(settings, inputs)
+        before = run.latest("filter") if diff else None
+        earlier = read_earlier(before[0]) if before else None
         done = finished(run.stage("filter", stage), stage)
-        if done is not None:
+        if done is not None and (earlier is None or earlier.folder.name == stage):
             return _up_to_date(run, done, dry_run, show)
         messages = [template.messages(prompt) for prompt in chosen.prompts]
         material = run_material(run, chosen, stage, messages, index)
-        summary = sift(material, checks, recipe.filter.select, index, recipe.filter.workers, dry_run, show)
+        summary = sift(
+            material, checks, recipe.filter.select, index, recipe.filter.workers, dry_run, show, earlier
+        )
     if not dry_run:
         run.save_recipe(recipe)
         run.finish_stage("filter", stage, msgspec.to_builtins(summary))
@@ -171,9 +179,11 @@ def filter_files(
     recipe: Recipe | None = None,
     *,
     dry_run: bool = False,
+    diff: bool = False,
     show: Show | None = None,
 ) -> FilterSummary:
-    """Filter plain trace files into the folder `to`, which refers to them and does not copy them.
+    """Filter plain trace files into the folder `to`, which refers to them and does not copy them; `diff` compares with what
+    is there from before.
 
     Lines that can't be read go to skipped.jsonl with file, line and reason. Raises InputError when no line can be
     read, NothingKeptError when no trace is left.
@@ -202,8 +212,9 @@ def filter_files(
     if not dry_run:
         with storage_errors(to):
             to.mkdir(parents=True, exist_ok=True)  # without it the index would forget what is measured
+    earlier = read_earlier(to) if diff else None
     with open_index(to, dry_run) as index:
-        summary = sift(material, checks, section.select, index, section.workers, dry_run, show)
+        summary = sift(material, checks, section.select, index, section.workers, dry_run, show, earlier)
     summary = msgspec.structs.replace(
         summary,
         prompts=len(traces.questions),
@@ -240,6 +251,8 @@ def _up_to_date(run: Run, done: dict[str, Any], dry_run: bool, show: Show) -> Fi
 
 def _told(summary: FilterSummary, show: Show) -> FilterSummary:
     """Print the summary; raise NothingKeptError when there is nothing to train on."""
+    if summary.diff is not None:
+        tell_diff(summary.diff, show)
     if summary.dry_run and not summary.up_to_date:
         show.note(
             f"Would filter {summary.traces:,} traces: {summary.measured:,} measurements to make, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -43,6 +43,8 @@ class FilterSummary(msgspec.Struct, frozen=True, kw_only=True):
     val: int = 0
     not_selected: int = 0
     """Kept, but over per_prompt."""
+    pairs: int = 0
+    """Preference pairs: a right answer over a wrong one to the same problem."""
     prompts: int = 0
     """Problems of the recipe, or of the files."""
     prompts_covered: int = 0
@@ -64,6 +66,8 @@ class FilterSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Traces that each reason removes; a trace may have several."""
     notes: list[str] = []
     """Sentences that a person should read: errors of own checks, unreadable lines."""
+    diff: Any = None
+    """Against the filter run before, where that was asked for (a FilterDiff)."""
     up_to_date: bool = False
     """True: nothing had to be done, this is the summary of the earlier run."""
     dry_run: bool = False
@@ -140,6 +144,8 @@ def print_summary(summary: FilterSummary, show: Show) -> None:
         f"{summary.kept:,} of {summary.traces:,} traces kept, from {summary.prompts_covered:,} of {summary.prompts:,} "
         f"problems: {summary.train:,} training and {summary.val:,} validation rows in {summary.folder}"
     )
+    if summary.pairs:
+        show.note(f"{summary.pairs:,} preference pairs (a right answer over a wrong one) in pairs.jsonl.")
 
 
 def nothing_kept_sentence(summary: FilterSummary) -> str:

@@ -1,4 +1,4 @@
-"""What a filter run leaves on disk: verdicts, kept, rejected, reasons, train, val.
+"""What a filter run leaves on disk: verdicts, kept, rejected, reasons, train, val, preference pairs.
 
 In: judged rows in order, a reader of their lines. Out: files in one folder, each written whole or not at all.
 """
@@ -15,10 +15,11 @@ import msgspec
 from r1distill.funnel import Parted, reason_of
 from r1distill.ledger import storage_errors
 from r1distill.measure import Judged, Place
+from r1distill.pairs import Pair, PairRow
 from r1distill.records import Example, Message, Trace, Verdict
 from r1distill.thinking import join_thinking
 
-FILES = ("verdicts", "kept", "rejected", "reasons", "train", "val")
+FILES = ("verdicts", "kept", "rejected", "reasons", "train", "val", "pairs")
 
 
 class Outputs:
@@ -77,7 +78,7 @@ def _is_running(pid: int) -> bool:
 
 
 def write_outputs(
-    folder: Path, parted: Parted, lines: Callable[[Iterable[Place]], Iterable[bytes]],
+    folder: Path, parted: Parted, pairs: list[Pair], lines: Callable[[Iterable[Place]], Iterable[bytes]],
     example: Callable[[bytes, Judged], Example],
 ) -> None:  # fmt: skip
     """Write all files of FILES into `folder`. `lines` reads source lines, `example` makes a training row of one."""
@@ -96,6 +97,15 @@ def write_outputs(
             else:
                 why = [reason_of(name, row) for name in names] or ["select: more than per_prompt"]
                 out.row("reasons", {"trace_id": row.trace_id, "rejected": bool(names), "reasons": why})
+        read = iter(lines(row.place for pair in pairs for row in pair))
+        for right, wrong in pairs:
+            chosen, rejected = example(next(read), right), example(next(read), wrong)
+            out.row(
+                "pairs",
+                PairRow(
+                    right.trace_id, wrong.trace_id, chosen.prompt, chosen.completion, rejected.completion
+                ),
+            )
 
 
 def make_example(trace: Trace, trace_id: str, prompt: list[Message]) -> Example:

@@ -156,6 +156,8 @@ class SelectSection(Section):
     """At most so many traces per problem; default: all that passed."""
     prefer: Literal["shortest", "longest", "random"] = "shortest"
     """Which ones, when there are more."""
+    pairs_per_prompt: int = Field(default=1, ge=0)
+    """At most so many preference pairs per problem in pairs.jsonl: a right answer over the wrong one nearest in length."""
     val_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Share of the problems whose traces go to val.jsonl instead of train.jsonl."""
     seed: int = 0

@@ -19,16 +19,18 @@ import msgspec
 
 from r1distill.checks.base import Check
 from r1distill.checks.keys import check_identity
+from r1distill.filter_diff import Earlier, compare
 from r1distill.funnel import FilterSummary, Parted, funnel, part, reasons, unjudged_count
 from r1distill.index import Index
 from r1distill.measure import Judged, Measured, Place, Source, measure_and_judge
 from r1distill.outputs import FILES, write_outputs
+from r1distill.pairs import preference_pairs
 from r1distill.recipe_sections import SelectSection
 from r1distill.records import Example
 from r1distill.run import read_json
 from r1distill.show import Show
 
-FILTER_VERSION = 2
+FILTER_VERSION = 3
 """Raised when the same settings and traces lead to other files."""
 
 
@@ -66,17 +68,25 @@ def settings_of(checks: dict[str, Check], select: SelectSection, more: dict[str,
 
 def sift(
     material: Material, checks: dict[str, Check], select: SelectSection, index: Index, workers: int | None,
-    dry_run: bool, show: Show,
+    dry_run: bool, show: Show, earlier: Earlier | None = None,
 ) -> FilterSummary:  # fmt: skip
-    """Measure, judge, select, write. Returns the summary; with `dry_run` nothing is written or judged."""
+    """Measure, judge, select, write. Returns the summary, compared with an `earlier` run where one is given.
+
+    With `dry_run` nothing is written, and nothing is judged either unless there is something to compare with.
+    """
     started = time.monotonic()
+    count_only = dry_run and earlier is None
     with show.progress("Measuring", material.total) as progress:
-        found = measure_and_judge(material.sources(), checks, index, workers, progress.update, dry_run)
-    if dry_run:
+        found = measure_and_judge(material.sources(), checks, index, workers, progress.update, count_only)
+    if count_only:
         return _summary(material, found, started, dry_run=True)
     parted = part(found.rows, checks, select)
-    write_outputs(material.folder, parted, material.lines, material.example)
-    return _summary(material, found, started, **_counts(parted, checks))
+    pairs = preference_pairs(parted, checks, select.pairs_per_prompt)
+    if not dry_run:
+        write_outputs(material.folder, parted, pairs, material.lines, material.example)
+    counts = {**_counts(parted, checks), "pairs": len(pairs), "dry_run": dry_run}
+    counts["diff"] = compare(earlier, parted) if earlier is not None else None
+    return _summary(material, found, started, **counts)
 
 
 def _counts(parted: Parted, checks: dict[str, Check]) -> dict[str, Any]:
