@@ -9,17 +9,18 @@ traces again: nothing to do.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from r1distill.cards import card
 from r1distill.checks import build_checks
 from r1distill.errors import InputError, NothingKeptError
 from r1distill.filter_diff import read_earlier
 from r1distill.filter_diff import tell as tell_diff
-from r1distill.funnel import FilterSummary, nothing_kept_sentence, print_summary
+from r1distill.funnel import FilterSummary, Parted, nothing_kept_sentence, print_summary
 from r1distill.index import Index
 from r1distill.ledger import storage_errors, write_atomic
 from r1distill.measure import Judged, Place, Source
@@ -81,7 +82,9 @@ def filter(
         if done is not None and (earlier is None or earlier.folder.name == stage):
             return _up_to_date(run, done, dry_run, show)
         messages = [template.messages(prompt) for prompt in chosen.prompts]
-        material = run_material(run, chosen, stage, messages, index)
+        material = run_material(
+            run, chosen, stage, messages, index, lambda p, s: card(p, s, checks, recipe, chosen.prompts)
+        )
         summary = sift(
             material, checks, recipe.filter.select, index, recipe.filter.workers, dry_run, show, earlier
         )
@@ -144,8 +147,9 @@ def _earlier(
 
 
 def run_material(
-    run: Run, chosen: Chosen, stage: str, messages: list[list[Message]], index: Index
-) -> Material:
+    run: Run, chosen: Chosen, stage: str, messages: list[list[Message]], index: Index,
+    describe: Callable[[Parted, FilterSummary], str],
+) -> Material:  # fmt: skip
     """The chosen traces of a run, read in the order of their files."""
     names = sorted({ref.name for ref, _ in chosen.refs})
     file_of = {name: number for number, name in enumerate(names)}
@@ -169,7 +173,7 @@ def run_material(
     paths = [run.ledger_folder("traces") / name for name in names]
     return Material(
         run.stage("filter", stage), stage, len(chosen.refs), len(chosen.prompts), sources, lambda p: read_places(paths, p),
-        example, facts,
+        example, facts, describe,
     )  # fmt: skip
 
 
@@ -207,8 +211,9 @@ def filter_files(
         return make_example(traces.trace_of(line), row.trace_id, messages)
 
     material = Material(
-        to, stage, traces.lines, 0, traces.sources, lambda p: read_places(files, p), example, {}
-    )
+        to, stage, traces.lines, 0, traces.sources, lambda p: read_places(files, p), example, {},
+        lambda p, s: card(p, s, checks, recipe, traces.prompts),
+    )  # fmt: skip
     if not dry_run:
         with storage_errors(to):
             to.mkdir(parents=True, exist_ok=True)  # without it the index would forget what is measured

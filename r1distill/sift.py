@@ -22,6 +22,7 @@ from r1distill.checks.keys import check_identity
 from r1distill.filter_diff import Earlier, compare
 from r1distill.funnel import FilterSummary, Parted, funnel, part, reasons, unjudged_count
 from r1distill.index import Index
+from r1distill.ledger import write_atomic
 from r1distill.measure import Judged, Measured, Place, Source, measure_and_judge
 from r1distill.outputs import FILES, write_outputs
 from r1distill.pairs import preference_pairs
@@ -53,6 +54,8 @@ class Material:
     """The training row of a line."""
     facts: dict[str, Any]
     """Further fields of the summary."""
+    card: Callable[[Parted, FilterSummary], str]
+    """README.md of the result."""
 
 
 def settings_of(checks: dict[str, Check], select: SelectSection, more: dict[str, Any]) -> dict[str, Any]:
@@ -82,11 +85,14 @@ def sift(
         return _summary(material, found, started, dry_run=True)
     parted = part(found.rows, checks, select)
     pairs = preference_pairs(parted, checks, select.pairs_per_prompt)
-    if not dry_run:
-        write_outputs(material.folder, parted, pairs, material.lines, material.example)
     counts = {**_counts(parted, checks), "pairs": len(pairs), "dry_run": dry_run}
     counts["diff"] = compare(earlier, parted) if earlier is not None else None
-    return _summary(material, found, started, **counts)
+    if not dry_run:
+        write_outputs(material.folder, parted, pairs, material.lines, material.example)
+    summary = _summary(material, found, started, **counts)
+    if not dry_run:
+        write_atomic(material.folder / "README.md", material.card(parted, summary).encode("utf-8", "replace"))
+    return summary
 
 
 def _counts(parted: Parted, checks: dict[str, Check]) -> dict[str, Any]:

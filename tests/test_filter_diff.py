@@ -125,3 +125,21 @@ def test_what_fails_another_check_as_well_is_no_rival(world: World) -> None:
     world.filter()
     rejected = {row["rejected"][0]["content"][-10:] for row in world.rows("pairs")}
     assert rejected == {"\\boxed{8}"[-10:]} or all("19" not in text and "20" not in text for text in rejected)
+
+
+def test_the_card_says_what_is_inside(world: World) -> None:
+    rows = [{"id": i, "question": q, "answer": "7", "tags": {"licence": "CC-BY-4.0 | <b>", "topic": "sums"}}
+            for i, q in (("a", "What is 9 * 2?"), ("b", "What is 1 + 1?"), ("c", "Name a root of x^2 - 2."), ("d", "Say it."))]  # fmt: skip
+    world.write_problems(rows)
+    world.data["teacher"]["t"] = {"provider": "openai", "model": "o3"}
+    world.run.folder.mkdir(parents=True, exist_ok=True)
+    (world.run.ledger_folder("traces") / "part-1-of-1.jsonl").unlink()
+    world.harvest(ANSWERS)
+    summary = world.filter()
+    text = (Path(summary.folder) / "README.md").read_text()
+    assert f"{summary.train:,} training and {summary.val:,} validation rows" in text
+    assert "| t | " in text and "| o3 | OpenAI's terms" in text
+    assert "| licence | CC-BY-4.0 \\| &lt;b> | " in text
+    for row in summary.funnel:
+        assert f"| {row.check} | " in text and f"| {row.removed:,} | {row.removed_only_by_this:,} |" in text
+    assert all(f"| {count:,} |" in text for count in summary.reasons.values())
