@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from r1distill.teachers.plain_logprobs import PlainEntry, PlainToken, PlainWire, is_spelled
+from r1distill.teachers.plain_logprobs import Plain, PlainEntry, PlainToken, PlainWire, is_spelled
 from r1distill.teachers.replies import decode_json
 from r1distill.thinking import Split
 from r1distill.token_logprobs import TokenLogprobs, unpack, with_reasoning_end
@@ -114,7 +114,7 @@ class Gathering:
                 self._pack()
                 self._pieces.append(plain)
                 return
-            self._fresh += _tokens(raw)
+            self._fresh += _tokens(raw.again() if isinstance(raw, Plain) else raw)
             if len(self._fresh) >= PIECE_TOKENS:
                 self._pack()
         except _Malformed as error:
@@ -154,8 +154,8 @@ def _packed_plain(raw: Any) -> TokenLogprobs | None:
 
 
 def _plain_content(raw: Any) -> list[PlainToken] | None:
-    if isinstance(raw, PlainWire):
-        return raw.content
+    if isinstance(raw, Plain):
+        return raw.wire.content
     is_text = isinstance(raw, bytes | bytearray | memoryview | msgspec.Raw)
     if not is_text or memoryview(raw).nbytes < WORTH_IT_BYTES:
         return None

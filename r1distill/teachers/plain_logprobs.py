@@ -6,6 +6,10 @@ whole character (`is_spelled`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import msgspec
 
 SPELLED = ("\N{REPLACEMENT CHARACTER}", "bytes:", "token_id:")
@@ -31,6 +35,15 @@ class PlainWire(msgspec.Struct, gc=False):
     """What nearly every `logprobs` object is like."""
 
     content: list[PlainToken]
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """The log-probabilities of a reply that was decoded in one pass."""
+
+    wire: PlainWire
+    again: Callable[[], Any]
+    """Gives them as received, with the lists of bytes, should those be needed."""
 
 
 def is_spelled(texts: str) -> bool:

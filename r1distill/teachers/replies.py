@@ -15,7 +15,7 @@ import msgspec
 
 from r1distill.records import FINISHES, Finish, Usage
 from r1distill.teachers.error_texts import one_line
-from r1distill.teachers.plain_logprobs import PlainWire
+from r1distill.teachers.plain_logprobs import Plain, PlainWire
 from r1distill.teachers.reasoning import normalise, summary_of
 from r1distill.teachers.refusals import Action, Refusal, refusal, status_of
 from r1distill.thinking import Split
@@ -33,8 +33,8 @@ class Reply(NamedTuple):
     extras: Mapping[str, Any] = MappingProxyType({})
     """What else is worth keeping: see `Trace.extras`."""
     logprobs: Any = None
-    """The log-probabilities as received (msgspec.Raw, or decoded where the reply was odd); of a stream the list of its
-    events'; None when there are none."""
+    """The log-probabilities as received (Plain where they have the usual shape, else msgspec.Raw, decoded where the reply was
+    odd); of a stream the list of its events'; None when there are none."""
     choices: int = 1
     """How many answers came."""
 
@@ -83,8 +83,8 @@ class _PlainWhole(_Whole, gc=False):
 
 _WHOLE = msgspec.json.Decoder(_Whole)
 _PLAIN_WHOLE = msgspec.json.Decoder(_PlainWhole)
-LOGPROBS_MARK, SPELLED_MARKS = b'"top_logprobs"', (b"\xef\xbf\xbd", b"ufffd", b"bytes:", b"token_id")
-"""A reply with log-probabilities; what may stand in one whose tokens have to be read with their bytes."""
+LOGPROBS_MARK = b'"top_logprobs"'
+"""What stands in a reply with log-probabilities."""
 
 
 def decode_json(data: bytes) -> Any:
@@ -144,12 +144,15 @@ def _decoded(body: bytes) -> Any:
         return decode_json(body)
     said = msgspec.structs.asdict(whole)
     said["choices"] = [msgspec.structs.asdict(choice) for choice in whole.choices]
+    if whole.choices and isinstance(whole.choices[0].logprobs, PlainWire):
+        wire = whole.choices[0].logprobs
+        said["choices"][0]["logprobs"] = Plain(wire, lambda: _WHOLE.decode(body).choices[0].logprobs)
     return said
 
 
 def _decoded_plain(body: bytes) -> _Whole | None:
     """A reply with log-probabilities of the usual shape, in one pass; None for all others."""
-    if LOGPROBS_MARK not in body or any(mark in body for mark in SPELLED_MARKS):
+    if LOGPROBS_MARK not in body:
         return None
     try:
         return _PLAIN_WHOLE.decode(body)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1distill.records import Usage
-from r1distill.teachers.plain_logprobs import PlainWire
+from r1distill.teachers.logprobs import decode
+from r1distill.teachers.plain_logprobs import Plain
 from r1distill.teachers.refusals import Action, Refusal
 from r1distill.teachers.replies import BOM, Reply, decode_json, parse_reply, reply_of, usage_of
 
@@ -245,11 +246,13 @@ def test_logprobs_of_the_usual_shape_are_decoded_in_one_pass() -> None:
     reply = completion("42")
     reply["choices"][0]["logprobs"] = said
     found = parsed(reply).logprobs
-    assert isinstance(found, PlainWire)
-    assert [len(token.top_logprobs) for token in found.content] == [2, 2, 2]
+    assert isinstance(found, Plain)
+    assert [len(token.top_logprobs) for token in found.wire.content] == [2, 2, 2]
+    assert msgspec.json.decode(found.again()) == said
     half = {**entry, "token": "\N{REPLACEMENT CHARACTER}", "bytes": [226]}
     reply["choices"][0]["logprobs"] = {"content": [{**half, "top_logprobs": [half]}]}
-    assert isinstance(parsed(reply).logprobs, msgspec.Raw)  # its bytes have to be read
+    record = decode(parsed(reply).logprobs, 1)
+    assert record is not None and record.token_list() == [b"\xe2"]  # its bytes were read
 
 
 def test_logprobs_of_an_odd_reply_come_decoded() -> None:
