@@ -70,7 +70,7 @@ def evaluate(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | No
         rows, still_owed, unanswered = _graded(run, models, sets, section.samples)
     settings = {"models": [m.party.model for m in models], "sampling": sampling, "samples": section.samples}
     references = [
-        digest([name, p.id, p.question, p.answer, p.answer_kind])
+        digest([name, p.id, p.question, p.answer, p.answer_kind, *([] if p.tests is None else [p.tests])])
         for name, prompts in sets.items()
         for p in prompts
     ]
@@ -179,7 +179,7 @@ def _graded(
     ]
     traces = [trace for _, trace in run.read_traces("evaluate", [ref for _, _, ref in found])]
     kinds = [
-        (prompt.answer_kind, prompt.answer, trace.answer)
+        (prompt.answer_kind, prompt.answer, trace.answer, prompt.tests)
         for (_, prompt, _), trace in zip(found, traces, strict=True)
     ]
     rows = [

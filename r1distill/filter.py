@@ -43,6 +43,7 @@ FILE_CHECKS: dict[str, dict[str, Any]] = {
     "finish": {"unjudged": "keep"},
     "format": {},
     "length": {},
+    "repetition": {},
     "duplicate": {},
     "correct": {"without_reference": "keep"},
 }

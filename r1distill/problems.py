@@ -6,6 +6,7 @@ whole, before anything is paid for, and again whenever somebody goes over it.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -132,7 +133,7 @@ def to_prompt(row: dict[str, Any], where: str, columns: dict[str, str], kind: An
     prompt = Prompt(
         id=_scalar(cells["id"], "id", where) or prompt_id_of(question),
         question=question,
-        answer=_scalar(cells["answer"], "answer", where),
+        answer=_reference(cells["answer"], own_kind, where),
         answer_kind=own_kind,
         tests=cells["tests"],
         tags=_tags(cells["tags"], where),
@@ -148,6 +149,13 @@ def _cell(value: Any) -> Any:
     """A cell as it is; None for what stands for "nothing here" (blank text, the NaN of Parquet and JSON)."""
     blank = isinstance(value, str) and not value.strip()
     return None if blank or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def _reference(value: Any, kind: str, where: str) -> str | None:
+    """The reference answer; of a JSON answer any value, as its JSON text."""
+    if kind == "json" and value is not None and not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return _scalar(value, "answer", where)
 
 
 def _scalar(value: Any, column: str, where: str) -> str | None:

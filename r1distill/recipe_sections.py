@@ -37,7 +37,7 @@ class PromptsSection(Section):
     """Split of the `hf` data set."""
     columns: dict[str, str] = {}
     """Other column names, as { question = "problem", answer = "solution" }."""
-    answer_kind: Literal["math", "choice", "text", "code"] = "math"
+    answer_kind: Literal["math", "choice", "text", "json", "code"] = "math"
     """How answers are compared, for problems that do not say it themselves."""
     limit: int | None = Field(default=None, ge=1)
     """Use only the first so many problems."""
@@ -223,7 +223,7 @@ class EvaluateSection(Section):
     """Held-out problem file, or several by name: { heldout = "a.jsonl", unseen = "b.jsonl" }."""
     columns: dict[str, str] = {}
     """Other column names, as in prompts.columns."""
-    answer_kind: Literal["math", "choice", "text", "code"] | None = None
+    answer_kind: Literal["math", "choice", "text", "json", "code"] | None = None
     """As prompts.answer_kind; default: the same."""
     limit: int | None = Field(default=None, ge=1)
     """Use only the first so many problems of each file."""

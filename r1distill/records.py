@@ -16,7 +16,7 @@ import msgspec
 SCHEMA_VERSION = 1
 """Written into every trace; readers accept this version and every older one."""
 
-AnswerKind = Literal["math", "choice", "text", "code"]
+AnswerKind = Literal["math", "choice", "text", "json", "code"]
 Finish = Literal["stop", "length", "content_filter", "repetition", "tool_calls", "unknown"]
 Outcome = Literal["PASS", "FAIL", "UNJUDGED"]
 

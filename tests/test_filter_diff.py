@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_filter import World
+from test_filter import PROBLEMS, World
 
 from r1distill.filter import filter_files
 from r1distill.recipe import parse_recipe
@@ -128,8 +128,8 @@ def test_what_fails_another_check_as_well_is_no_rival(world: World) -> None:
 
 
 def test_the_card_says_what_is_inside(world: World) -> None:
-    rows = [{"id": i, "question": q, "answer": "7", "tags": {"licence": "CC-BY-4.0 | <b>", "topic": "sums"}}
-            for i, q in (("a", "What is 9 * 2?"), ("b", "What is 1 + 1?"), ("c", "Name a root of x^2 - 2."), ("d", "Say it."))]  # fmt: skip
+    tags = {"licence": "CC-BY-4.0 | <b>", "topic": "sums"}
+    rows = [{**problem, "answer": "7", "tags": tags} for problem in PROBLEMS]
     world.write_problems(rows)
     world.data["teacher"]["t"] = {"provider": "openai", "model": "o3"}
     world.run.folder.mkdir(parents=True, exist_ok=True)

@@ -226,7 +226,7 @@ def test_another_threshold_measures_nothing(tmp_path: Path) -> None:
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     source = write(tmp_path / "t.jsonl", ROWS)
     summary = filter_files([source], tmp_path / "out", dry_run=True)
-    assert (summary.traces, summary.measured) == (7, 35)
+    assert (summary.traces, summary.measured) == (7, 42)
     assert [path.name for path in tmp_path.iterdir()] == ["t.jsonl"]
 
 

@@ -292,3 +292,11 @@ def test_wanted_answers_use_the_teachers_own_template(tmp_path: Path) -> None:
     a, b = harvest_wanted(parse_recipe(data, folder=tmp_path), [Prompt("p", "1?")])
     assert "letter" not in a.messages[0].content
     assert "letter" in b.messages[0].content
+
+
+def test_a_json_reference_may_be_any_json(tmp_path: Path) -> None:
+    answers = ('{"x": [1, true]}', "true", '"[1]"')
+    text = "".join(f'{{"question": "q{n}", "answer": {answer}}}\n' for n, answer in enumerate(answers))
+    assert [p.answer for p in load(tmp_path, text, answer_kind="json")] == ['{"x": [1, true]}', "true", "[1]"]
+    with pytest.raises(InputError, match="answer must be a text or a number"):
+        load(tmp_path, text)

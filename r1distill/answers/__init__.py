@@ -8,41 +8,58 @@ gives a Grade or a Pending; `settle` (computer algebra) turns a Pending into a G
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from r1distill.answers import choice, math, text
+import msgspec
+
+from r1distill.answers import choice, json_answer, math, text
 from r1distill.answers.outcome import FALLBACKS, AnswerOutcome, Grade, How, Pending
 from r1distill.records import AnswerKind
 
-__all__ = ["FALLBACKS", "AnswerOutcome", "Grade", "How", "Pending", "grade", "grade_exact", "settle"]
+__all__ = [
+    "FALLBACKS",
+    "AnswerOutcome",
+    "Grade",
+    "How",
+    "Pending",
+    "grade",
+    "grade_exact",
+    "settle",
+    "settle_plain",
+]
 
 
 class Grader(NamedTuple):
     """How one kind of answer is graded."""
 
-    exact: Callable[[str, str], Grade | Pending]
-    """(reference, answer text) -> grade, or what is left to settle."""
+    exact: Callable[[str, str, Any], Grade | Pending]
+    """(reference, answer text, the problem's tests) -> grade, or what is left to settle."""
     settle: Callable[[str, str, How], Grade] | None = None
     """The dear step, for kinds whose exact step may leave something open."""
 
 
-def _no_code(reference: str, answer_text: str) -> Grade:
+def _no_code(reference: str, answer_text: str, tests: Any = None) -> Grade:
     return Grade("error", note="no grader for code yet")
 
 
-GRADERS: dict[AnswerKind, Grader] = {
+GRADERS: dict[str, Grader] = {
     "math": Grader(math.grade_exact, math.settle),
     "choice": Grader(choice.grade_exact),
-    "text": Grader(text.grade_exact),
+    "text": Grader(text.grade_exact, text.settle),
+    "json": Grader(json_answer.grade_exact),
     "code": Grader(_no_code),
 }
 
 
-def grade_exact(kind: AnswerKind, reference: str | None, answer_text: str) -> Grade | Pending:
+def grade_exact(
+    kind: AnswerKind, reference: str | None, answer_text: str, tests: Any = None
+) -> Grade | Pending:
     """The grade as far as text and exact fractions reach. `answer_text` must not hold the reasoning."""
-    if reference is None or not reference.strip():
+    if kind == "text" and text.wants_regex(tests):
+        reference = reference or ""
+    elif reference is None or not reference.strip():
         return Grade("unreadable_reference", note="no reference")
-    return GRADERS[kind].exact(reference, answer_text)
+    return GRADERS[kind].exact(reference, answer_text, tests)
 
 
 def settle(kind: AnswerKind, reference: str, extracted: str, how: How) -> Grade:
@@ -52,7 +69,13 @@ def settle(kind: AnswerKind, reference: str, extracted: str, how: How) -> Grade:
     return settler(reference, extracted, how)
 
 
-def grade(kind: AnswerKind, reference: str | None, answer_text: str) -> Grade:
+def settle_plain(kind: AnswerKind, reference: str, extracted: str, how: Any) -> dict[str, Any]:
+    """As `settle`, the Grade as a dict: runs in a worker that does not need computer algebra."""
+    value: dict[str, Any] = msgspec.to_builtins(settle(kind, reference, extracted, how))
+    return value
+
+
+def grade(kind: AnswerKind, reference: str | None, answer_text: str, tests: Any = None) -> Grade:
     """Both steps in this process: for tests and trusted text. Many or foreign answers: checks.grading.grade_many."""
-    first = grade_exact(kind, reference, answer_text)
+    first = grade_exact(kind, reference, answer_text, tests)
     return first if isinstance(first, Grade) else settle(kind, *first)

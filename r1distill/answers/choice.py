@@ -1,12 +1,18 @@
-"""Grading multiple choice: one letter from A to J. No symbolic tier: everything is settled at once."""
+"""Grading multiple choice: one letter from A to J. No symbolic tier: everything is settled at once.
+
+A reference may name the option's text too, as in "(B) 12": an answer that gives only that text is then right.
+"""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from r1distill.answers.extract import WHOLE_CHARS, Found, find_marked, last_match
-from r1distill.answers.normalise import latex, unicode_digits
+from r1distill.answers.normalise import folded, latex, squeezed, unicode_digits, without_name
+from r1distill.answers.numbers import read_number, same_number
 from r1distill.answers.outcome import Grade, shown
+from r1distill.answers.words import label
 
 LETTER = r"\(?([A-J])(?:\)|(?![\w'])\.?:?)"
 LEADING = re.compile(rf"(?:(?:option|choice|answer)[ :]{{1,2}})?{LETTER}", re.IGNORECASE)
@@ -15,15 +21,38 @@ BRACKETED = re.compile(r"[(\[]([A-J])[)\]]|\*\*([A-J])[.):]?\*\*")
 STANDALONE = re.compile(r"(?<![\w'])([B-HJ])(?![\w'])")
 
 
-def grade_exact(reference: str, answer_text: str) -> Grade:
+def grade_exact(reference: str, answer_text: str, tests: Any = None) -> Grade:
     """Compare the letter that an answer chooses with the reference's letter."""
     wanted = read_letter(latex(_marked(reference) or reference))
     if wanted is None:
         return Grade("unreadable_reference", note="reference is no letter A-J")
+    option = label(latex(_marked(reference) or reference))
+    if option is not None and option[1] and (given := _content(answer_text)) is not None:
+        (where, content) = given
+        same = _same_content(option[1], content)
+        return Grade("right" if same else "wrong", shown(where.text.strip()), where.how, "exact")
     found = find_choice(unicode_digits(answer_text))
     if found is None:
         return Grade("no_answer")
     return Grade("right" if found.text == wanted else "wrong", shown(found.text), found.how, "exact")
+
+
+def _content(answer_text: str) -> tuple[Found, str] | None:
+    """The marked answer, or a whole short text, when it names no letter but says something."""
+    text = unicode_digits(answer_text)
+    whole = Found(text, "whole") if len(text) <= WHOLE_CHARS and "\n" not in text.strip() else None
+    found = find_marked(text) or whole
+    if found is None or not (content := latex(found.text)):
+        return None
+    named = read_letter(content) or _named(found.text) or _last(STANDALONE, content)
+    return None if named else (found, content)
+
+
+def _same_content(wanted: str, given: str) -> bool:
+    left, right = read_number(without_name(wanted)), read_number(without_name(given))
+    if left is not None and right is not None:
+        return same_number(left, right)
+    return folded(wanted) == folded(given) or squeezed(wanted) == squeezed(given)
 
 
 def find_choice(text: str) -> Found | None:

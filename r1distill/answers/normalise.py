@@ -39,6 +39,9 @@ DELIMITERS = (
     ('"', '"'),
     ("__", "__"),
 )
+WRAPPING = ("$", "\\", "*", "`", '"', "_")
+"""What the delimiters begin with."""
+SPACED_THOUSANDS = re.compile(r"([+-]?\d{1,3})((?: \d{3})+)(?![\d])")
 ASSIGNMENT = re.compile(r"^ ?[A-Za-z](?:_\{?\w{1,3}\}?)? ?(?:\([a-z]\) ?)?=(?![=<>])")
 LOOSE_SPACE = re.compile(r"(?<!\d) | (?!\d)")
 MAX_PASSES = 8
@@ -66,6 +69,8 @@ def unwrap(text: str) -> str:
     for _ in range(MAX_PASSES):
         before = text
         text = text.rstrip(" .,;:\t\n").lstrip(" ,;:\t\n")
+        if text[:1] not in WRAPPING:
+            break
         for opener, closer in DELIMITERS:
             inside = text[len(opener) : -len(closer)]
             if inside and text.startswith(opener) and text.endswith(closer) and closer not in inside:
@@ -78,6 +83,8 @@ def unwrap(text: str) -> str:
 def latex(text: str) -> str:
     r"""One spelling of a mathematical text: sizes, spaces, \text{}, \\dfrac, degrees and currency signs normalised."""
     text = unwrap(unicode_digits(text))
+    if text.isdigit() and text.isascii():
+        return text
     text = text.replace("{,}", ",")
     if "\\" in text or "~" in text or not text.isascii():
         text = text.replace("\\%", "%").replace("\\!", "")
@@ -91,7 +98,9 @@ def latex(text: str) -> str:
             if unwrapped == text:
                 break
             text = unwrapped
-    return unwrap(" ".join(text.split()).strip("$ "))
+    text = unwrap(" ".join(text.split()).strip("$ "))
+    found = SPACED_THOUSANDS.match(text)
+    return text if found is None else found.group().replace(" ", "") + text[found.end() :]
 
 
 def _braced_frac(found: re.Match[str]) -> str:

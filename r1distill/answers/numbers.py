@@ -9,6 +9,8 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
+from r1distill.answers.units import read_unit
+
 DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 DECIMAL = rf"(?:{DIGITS}(?:\.\d*)?|\.\d+)"
 UNIT = r"(?: ?%| ?(?:percent|[A-Za-z][A-Za-z.]*)(?:[ /-][A-Za-z][A-Za-z.]*){0,4}(?: ?\^ ?\{?[23]\}?)?(?: ?/ ?[A-Za-z]+)?)?"
@@ -18,50 +20,29 @@ FRAC = re.compile(
     rf"([+-]?) ?(?:(\d+) ?)?\\frac ?\{{ ?([+-]?) ?({DECIMAL}) ?\}} ?\{{ ?([+-]?) ?({DECIMAL}) ?\}}({UNIT})"
 )
 POWER = re.compile(
-    rf"([+-]?) ?({DECIMAL}) ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{{? ?([+-]?\d{{1,3}}) ?\}}?({UNIT})"
+    rf"([+-]?) ?(?:({DECIMAL}) ?(?:\\times|\\cdot|\*|x) ?)?10 ?\^ ?\{{? ?([+-]?\d{{1,3}}) ?\}}?({UNIT})"
 )
 EXPONENT = re.compile(rf"([+-]?)({DECIMAL})[eE]([+-]?\d{{1,2}})")
+REPEATING = re.compile(r"([+-]?) ?(\d*)\.(\d{0,20})\\overline ?\{ ?(\d{1,20}) ?\}")
+SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+SCALE = re.compile(r" ?(thousand|million|billion|trillion)s?\b", re.IGNORECASE)
+COLONS = re.compile(r"(\d{1,9}(?: ?: ?\d{1,9})+)(?: ?([ap])\.? ?m\.?)?", re.IGNORECASE)
+BASED = re.compile(
+    r"\(?([0-9A-Fa-f.]+)\)?(?: ?_ ?\{? ?(\d{1,2}|[a-z]+) ?\}?| \(?(?:in )?base[ -](\d{1,2}|[a-z]+)\)?)?"
+)
+BASES = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+    "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
+}  # fmt: skip
+CLOCK = re.compile(r"[ap]\.? ?m\.?", re.IGNORECASE)
 NOT_UNITS = frozenset(
     ["sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "factorial", "choose", "mod", "and", "or", "to"]
 )
 """Words behind a number that make it an expression or several answers, not a number with a unit."""
-SHORT_UNITS = frozenset(
-    [
-        "cm",
-        "mm",
-        "km",
-        "dm",
-        "kg",
-        "mg",
-        "ml",
-        "ft",
-        "in",
-        "yd",
-        "mi",
-        "lb",
-        "lbs",
-        "oz",
-        "hr",
-        "hrs",
-        "min",
-        "mins",
-        "sec",
-        "ms",
-        "am",
-        "pm",
-        "mph",
-        "kph",
-        "usd",
-        "units",
-        "deg",
-        "rad",
-        "hz",
-        "kw",
-        "cc",
-        "sq",
-        "cu",
-    ]
-)
+SHORT_UNITS = frozenset([
+    "cm", "mm", "km", "dm", "kg", "mg", "ml", "ft", "in", "yd", "mi", "lb", "lbs", "oz", "hr", "hrs", "min", "mins", "sec",
+    "ms", "am", "pm", "mph", "kph", "usd", "units", "deg", "rad", "hz", "kw", "cc", "sq", "cu",
+])  # fmt: skip
 """Read as a unit even right behind the number; other short words there are products of variables (2xy)."""
 UNIT_LETTERS = "msglht"
 """Single letters that are read as a unit when a space parts them from the number; others are variables."""
@@ -71,6 +52,10 @@ MAX_DIGITS = 4000
 """Longer numbers are left to comparison as text (Python reads at most 4,300 digits)."""
 
 
+NUMBER_STARTS = frozenset("0123456789+-.$\\ ")
+"""What any number begins with."""
+
+
 class Number(NamedTuple):
     """A plain number as written."""
 
@@ -78,11 +63,13 @@ class Number(NamedTuple):
     percent: bool
     decimals: int | None
     """Digits behind the decimal point; None for integers and fractions."""
+    unit: str = ""
+    """What stands behind the number, as written."""
 
 
 def read_number(text: str) -> Number | None:
     """The number that `text` is, units ignored; None when it is anything else."""
-    if not text or len(text) > MAX_DIGITS:
+    if not text or len(text) > MAX_DIGITS or text[0] not in NUMBER_STARTS:
         return None
     found = PLAIN.fullmatch(text)
     if found and unit_ok(found[3]):
@@ -91,18 +78,39 @@ def read_number(text: str) -> Number | None:
         return _fraction(found[1], found[2], "", found[3], "", found[4], found[5])
     if "\\frac" in text and (found := FRAC.fullmatch(text)) and unit_ok(found[7]):
         return _fraction(found[1], found[2], found[3], found[4], found[5], found[6], found[7])
+    if "overline" in text and (found := REPEATING.fullmatch(text)):
+        return _number(_signed(found[1], _repeating(found[2], found[3], found[4])), "", None)
     found = POWER.fullmatch(text)
     if found and unit_ok(found[4]):
-        return _number(_signed(found[1], _decimal(found[2])) * Fraction(10) ** int(found[3]), found[4], None)
+        return _number(
+            _signed(found[1], _decimal(found[2] or "1")) * Fraction(10) ** int(found[3]), found[4], None
+        )
     if found := EXPONENT.fullmatch(text):
         return _number(_signed(found[1], _decimal(found[2])) * Fraction(10) ** int(found[3]), "", None)
     return None
+
+
+def based_digits(text: str) -> tuple[str, str] | None:
+    """(digits, base or "") of 1010_2, 1010_{two} or "1010 base 2"; None for what is no run of digits."""
+    if len(text) > MAX_DIGITS or (found := BASED.fullmatch(text)) is None:
+        return None
+    base = found[2] or found[3] or ""
+    base = BASES.get(base, base)
+    return (found[1].upper(), base) if base.isdigit() or not base else None
+
+
+def read_colons(text: str) -> tuple[list[int], str] | None:
+    """(numbers, "a", "p" or "") of a ratio or a time of day, as 2:3 or 5:15 pm; None for what is neither."""
+    found = COLONS.fullmatch(text)
+    return None if found is None else ([int(part) for part in found[1].split(":")], (found[2] or "").lower())
 
 
 def unit_ok(unit: str) -> bool:
     """True when what stands behind a number is a unit or nothing, and not a variable, a function or a second answer."""
     text = unit.strip()
     if not text or text == "%":
+        return True
+    if CLOCK.fullmatch(text):
         return True
     words = re.findall(r"[A-Za-z]+", text)
     if any(word.lower() in NOT_UNITS or (len(word) == 1 and word not in UNIT_LETTERS) for word in words):
@@ -116,9 +124,15 @@ def unit_ok(unit: str) -> bool:
 def same_number(reference: Number, answer: Number) -> bool:
     """Exact equality; a percent sign may be left out (50% = 50 = 0.5), and a decimal of five or more places may be rounded.
 
+    Two known units must agree or be converted (10 cm = 0.1 m); a unit that only one side has is passed over.
+
     A sign that the reference does not have is passed over for values from 1 up only: 50% answers "what percent?", but
     0.5% is not 1/2.
     """
+    if reference.unit and answer.unit and not (reference.percent or answer.percent):
+        wanted, given = read_unit(reference.unit), read_unit(answer.unit)
+        if wanted is not None and given is not None:
+            return wanted[:2] == given[:2] and reference.value * wanted.factor == answer.value * given.factor
     if reference.value == answer.value and (
         abs(answer.value) >= 1 or reference.percent or not answer.percent
     ):
@@ -127,6 +141,12 @@ def same_number(reference: Number, answer: Number) -> bool:
         marked, bare = (reference, answer) if reference.percent else (answer, reference)
         return marked.value / 100 == bare.value
     return _rounded(reference, answer) or _rounded(answer, reference)
+
+
+def same_unit(reference: Number, answer: Number) -> bool:
+    """False when both numbers count things and say different words for them."""
+    names = [number.unit.strip().casefold().removesuffix("s") for number in (reference, answer)]
+    return not all(names) or names[0] == names[1] or all(read_unit(name) for name in names)
 
 
 def _rounded(short: Number, exact: Number) -> bool:
@@ -141,15 +161,26 @@ def _rounded(short: Number, exact: Number) -> bool:
 
 
 def _number(value: Fraction, unit: str, decimals: int | None) -> Number:
-    return Number(value, "%" in unit or "percent" in unit.lower(), decimals)
+    if not unit:
+        return Number(value, False, decimals)
+    scale = SCALE.match(unit)
+    if scale is not None:
+        return Number(value * SCALES[scale[1].lower()], False, None, unit[scale.end() :])
+    return Number(value, "%" in unit or "percent" in unit.lower(), decimals, unit)
 
 
 def _decimal(text: str) -> Fraction:
-    return Fraction(text.replace(",", "").rstrip(".") or "0")
+    return Fraction(int(text)) if text.isdigit() else Fraction(text.replace(",", "").rstrip(".") or "0")
 
 
 def _decimals(text: str) -> int | None:
     return len(text.partition(".")[2]) or None
+
+
+def _repeating(whole: str, fixed: str, period: str) -> Fraction:
+    """The value of 0.1666... from its parts "0", "1" and "6"."""
+    base = Fraction(int(whole + fixed or "0"), 10 ** len(fixed))
+    return base + Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed))
 
 
 def _signed(sign: str, value: Fraction) -> Fraction:

@@ -11,6 +11,7 @@ import importlib.util
 import logging
 from typing import Any
 
+from r1distill.answers.lists import ORDERING, read_collection, same_collection
 from r1distill.answers.outcome import AnswerOutcome
 
 INSTALL = "math-verify is not installed: pip install 'r1distill[math]'"
@@ -40,19 +41,54 @@ def warm_up() -> None:
 
 
 def compare(reference: str, answer: str) -> tuple[AnswerOutcome, str]:
-    """(right | wrong | unreadable_reference | error, note). Both are bare LaTeX or plain expressions."""
+    """(right | wrong | unreadable_reference | error, note). Both are bare LaTeX or plain expressions.
+
+    Lists are taken apart here, so that their order and brackets count as they should.
+    """
     if not installed():
         return "error", INSTALL
     try:
-        wanted = _parsed(reference)
-        if not wanted:
-            return "unreadable_reference", "unreadable reference"
-        given = _parsed(answer)
-        if not given:
-            return "wrong", "unreadable answer"
-        return ("right" if _verify(wanted, given) else "wrong"), ""
+        wanted, given = read_collection(reference), read_collection(answer)
+        if wanted is not None and given is not None:
+            if not all(_readable(item) for item in wanted.items):
+                return "unreadable_reference", "unreadable reference"
+            same = same_collection(wanted, given, _same_part)
+            if same is not None:
+                return ("right" if same else "wrong"), ""
+        outcome, note = _compare_one(reference, answer)
+        if outcome == "wrong" and (wanted is None) != (given is None) and _inequality(reference, answer):
+            return "error", "an inequality against intervals"
+        return outcome, note
     except VERIFIER_ERRORS as error:
         return "error", f"the verifier raised {type(error).__name__}"
+
+
+def _compare_one(reference: str, answer: str) -> tuple[AnswerOutcome, str]:
+    wanted = _parsed(reference)
+    if not wanted:
+        return "unreadable_reference", "unreadable reference"
+    given = _parsed(answer)
+    if not given:
+        return "wrong", "unreadable answer"
+    return ("right" if _verify(wanted, given) else "wrong"), ""
+
+
+def _inequality(reference: str, answer: str) -> bool:
+    """True when one side is an inequality that can't be read as an interval, as |x| > 1."""
+    return any(ORDERING.search(text) and read_collection(text) is None for text in (reference, answer))
+
+
+def _readable(item: str) -> bool:
+    inner = read_collection(item)
+    return all(_readable(part) for part in inner.items) if inner is not None else bool(_parsed(item))
+
+
+def _same_part(reference: str, answer: str) -> bool | None:
+    """One part of a list: again a list, or one expression."""
+    wanted, given = read_collection(reference), read_collection(answer)
+    if wanted is not None and given is not None:
+        return same_collection(wanted, given, _same_part)
+    return _compare_one(reference, answer)[0] == "right"
 
 
 @functools.lru_cache(maxsize=256)

@@ -18,13 +18,20 @@ from typing import Any
 
 import msgspec
 
+from r1distill.checks.agreement import Agreement
 from r1distill.checks.base import Check, Job, Judgement, Row, Value, failed, passed, unjudged
+from r1distill.checks.contamination import Contamination
 from r1distill.checks.correct import Correct
+from r1distill.checks.difficulty import Difficulty
 from r1distill.checks.duplicate import Duplicate
 from r1distill.checks.finish import Finish
 from r1distill.checks.format import Format
 from r1distill.checks.keys import OWN
+from r1distill.checks.language import Language
 from r1distill.checks.length import Length
+from r1distill.checks.near_duplicate import NearDuplicate
+from r1distill.checks.refusal import Refusal
+from r1distill.checks.repetition import Repetition
 from r1distill.errors import RecipeError
 from r1distill.recipe import validated
 from r1distill.records import Prompt, Trace
@@ -47,8 +54,15 @@ CHECKS: dict[str, type[Check]] = {
     "finish": Finish,
     "format": Format,
     "length": Length,
+    "repetition": Repetition,
+    "language": Language,
+    "refusal": Refusal,
     "duplicate": Duplicate,
+    "near_duplicate": NearDuplicate,
+    "contamination": Contamination,
     "correct": Correct,
+    "difficulty": Difficulty,
+    "agreement": Agreement,
 }
 WORKER_TIMEOUT_S = 10.0
 """CPU seconds for one trace of an in_worker check that has no `timeout_s` of its own."""
@@ -56,6 +70,7 @@ DEFAULT: dict[str, dict[str, Any]] = {
     "finish": {},
     "format": {},
     "length": {},
+    "repetition": {},
     "duplicate": {},
     "correct": {"without_reference": "keep"},
 }
@@ -63,14 +78,26 @@ DEFAULT: dict[str, dict[str, Any]] = {
 
 
 def build_checks(tables: dict[str, dict[str, Any]], folder: Path | None = None) -> dict[str, Check]:
-    """The checks that the tables name, in their order; the default set for {}. Raises RecipeError."""
+    """The checks that the tables name, in their order; the default set for {}.
+
+    Raises RecipeError, InputError for a file that a check can't read, MissingPackageError.
+    """
+    folder = folder or Path.cwd()
     built: dict[str, Check] = {}
     for name, table in (tables or DEFAULT).items():
         settings = {key: value for key, value in table.items() if key != "use"}
-        kind = _class_of(name, table.get("use", name), folder or Path.cwd())
+        kind = _class_of(name, table.get("use", name), folder)
         built[name] = validated(kind, settings, f"filter.checks.{name}")
     _refuse_bad_needs(built)
-    return built
+    return _prepared(built, folder)
+
+
+def _prepared(built: dict[str, Check], folder: Path) -> dict[str, Check]:
+    """The checks, ready for work: each after those that it needs."""
+    ready: dict[str, Check] = {}
+    for name in TopologicalSorter({name: check.needs for name, check in built.items()}).static_order():
+        ready[name] = built[name].prepared(folder, ready)
+    return {name: ready[name] for name in built}
 
 
 def _class_of(name: str, use: Any, folder: Path) -> type[Check]:

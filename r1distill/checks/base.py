@@ -11,7 +11,8 @@ documentation. To write one, subclass `Check` with `measure` and `judge`:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -89,6 +90,16 @@ class Check(BaseModel):
     in_worker: ClassVar[bool] = False
     """True: `measure` runs in a worker process that is killed after `timeout_s`."""
 
+    def prepared(self, folder: Path, checks: Mapping[str, Check]) -> Check:
+        """The check itself, ready for work; called once, when the recipe is read. Most checks leave this alone.
+
+        Here a check misses a package, reads the files that its settings name (relative to `folder`, the recipe's) or
+        keeps the checks of its `needs`, which are in `checks`, ready themselves. What `measure` uses of it must show in
+        `measuring`. A check that runs in a worker is built again there, without this. Raises InputError,
+        MissingPackageError, RecipeError.
+        """
+        return self
+
     def reads(self, prompt: Prompt) -> Any:
         """Plain JSON that names all that `measure` reads besides the trace; the default is the whole problem."""
         return [prompt.question, prompt.answer, prompt.answer_kind, prompt.tests, prompt.tags]
@@ -115,10 +126,9 @@ class Check(BaseModel):
             return self.unjudged == "keep"
         return judgement.outcome == "PASS"
 
-    @classmethod
-    def compares(cls) -> bool:
-        """True for a check that judges the whole set at once."""
-        return cls.judge_all is not Check.judge_all
+    def compares(self) -> bool:
+        """True when it judges the whole set at once."""
+        return type(self).judge_all is not Check.judge_all
 
     def measuring(self) -> dict[str, Any]:
         """The settings that a measurement's key depends on."""

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 import msgspec
 from pydantic import Field
 
-from r1distill.answers import FALLBACKS, Grade, grade
+from r1distill.answers import FALLBACKS, Grade
 from r1distill.checks.base import Check, Job, Judgement, Value, failed, passed, unjudged
-from r1distill.checks.grading import TIMEOUT_S, begin_grading
+from r1distill.checks.grading import TIMEOUT_S, begin_grading, grade_many
 from r1distill.records import Prompt, Trace
 
 NO_REFERENCE = "no reference"
@@ -24,23 +24,25 @@ class Correct(Check):
     without_reference: Literal["drop", "keep"] = "drop"
     """What happens to traces of problems that have no reference answer."""
     timeout_s: float = Field(default=TIMEOUT_S, gt=0)
-    """CPU seconds for one symbolic comparison; slower ones are UNJUDGED."""
+    """CPU seconds for one symbolic comparison or regex; slower ones are UNJUDGED."""
 
+    version: ClassVar[int] = 2
     measure_settings: ClassVar[tuple[str, ...] | None] = ("timeout_s",)
     library: ClassVar[str | None] = "math-verify"
 
     def reads(self, prompt: Prompt) -> Any:
-        """The reference and its kind."""
-        return [prompt.answer_kind, prompt.answer]
+        """The reference, its kind and the options of its grader."""
+        return [prompt.answer_kind, prompt.answer, prompt.tests]
 
     def begin(self, prompt: Prompt, trace: Trace) -> Value | Job:
         """The grade by the exact tier, or the job that settles it."""
-        found = begin_grading(prompt.answer_kind, prompt.answer, trace.answer, self.timeout_s)
+        found = begin_grading(prompt.answer_kind, prompt.answer, trace.answer, self.timeout_s, prompt.tests)
         return found if isinstance(found, Job) else _value(found)
 
     def measure(self, prompt: Prompt, trace: Trace) -> Value:
-        """The Grade as a dict, all in this process."""
-        return _value(grade(prompt.answer_kind, prompt.answer, trace.answer))
+        """The Grade as a dict; a worker is started when the exact tier leaves something open."""
+        item = (prompt.answer_kind, prompt.answer, trace.answer, prompt.tests)
+        return _value(grade_many([item], 1, self.timeout_s)[0])
 
     def judge(self, value: Value) -> Judgement:
         """PASS for right (1.0), FAIL for wrong, missing or only guessed (0.0); UNJUDGED when nobody can tell."""

@@ -20,20 +20,27 @@ __all__ = ["TIMEOUT_S", "begin_grading", "grade_many", "settle_in_worker", "warm
 
 
 def begin_grading(
-    kind: AnswerKind, reference: str | None, answer_text: str, timeout_s: float = TIMEOUT_S
+    kind: AnswerKind,
+    reference: str | None,
+    answer_text: str,
+    timeout_s: float = TIMEOUT_S,
+    tests: Any = None,
 ) -> Grade | Job:
-    """The grade when the exact tier settles it, else the job for a worker."""
-    first = grade_exact(kind, reference, answer_text)
+    """The grade when the exact tier settles it, else the job for a worker: computer algebra, or a user's regex."""
+    first = grade_exact(kind, reference, answer_text, tests)
     if isinstance(first, Grade):
         return first
-    if not installed():
+    if kind == "math" and not installed():
         return Grade("error", first.extracted, first.how, None, INSTALL)
     return _job(kind, first, timeout_s)
 
 
 def _job(kind: AnswerKind, pending: Pending, timeout_s: float) -> Job:
     base = {"extracted": pending.extracted, "how": pending.how}
-    return Job("r1distill.checks.grading:settle_in_worker", (kind, *pending), base, timeout_s)
+    function = (
+        "r1distill.checks.grading:settle_in_worker" if kind == "math" else "r1distill.answers:settle_plain"
+    )
+    return Job(function, (kind, *pending), base, timeout_s)
 
 
 def settle_in_worker(kind: AnswerKind, reference: str, extracted: str, how: Any) -> Value:
@@ -43,16 +50,16 @@ def settle_in_worker(kind: AnswerKind, reference: str, extracted: str, how: Any)
 
 
 def grade_many(
-    items: Iterable[tuple[AnswerKind, str | None, str]],
+    items: Iterable[tuple[AnswerKind, str | None, str] | tuple[AnswerKind, str | None, str, Any]],
     workers: int | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> list[Grade]:
-    """Grade (answer kind, reference, answer text) triples; one Grade each, in order.
+    """Grade (answer kind, reference, answer text) or (..., the problem's tests); one Grade each, in order.
 
     The same grades with any number of workers (default: one per core). None is started when the exact tier settles
     everything. Hostile answers cost at most `timeout_s` CPU seconds each and come back as "timeout".
     """
-    begun = [begin_grading(kind, reference, text, timeout_s) for kind, reference, text in items]
+    begun = [begin_grading(*item[:3], timeout_s, item[3] if len(item) > 3 else None) for item in items]
     jobs = [item for item in begun if isinstance(item, Job)]
     with Workers(workers) as pool:
         results = iter(pool.run(jobs))

@@ -28,6 +28,26 @@ def test_choice_right(reference: str, answer: str, how: str) -> None:
     assert found.right() == (how != "last_letter")
 
 
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ("B", "right"),
+        (r"\boxed{\text{(B)}}", "right"),
+        (r"\boxed{(B) 12}", "right"),
+        (r"\boxed{12}", "right"),
+        ("The answer is 12.", "right"),
+        ("12", "right"),
+        (r"\boxed{12.0}", "right"),
+        (r"\boxed{13}", "wrong"),
+        (r"\boxed{C}", "wrong"),
+        ("The answer is (C) 12.", "wrong"),
+    ],
+)
+def test_choice_with_the_option_s_text(answer: str, outcome: str) -> None:
+    assert grade("choice", "(B) 12", answer).outcome == outcome
+    assert grade("choice", "B. 12", answer).outcome == outcome
+
+
 def test_choice_wrong_and_open() -> None:
     assert grade("choice", "C", r"\boxed{D}").outcome == "wrong"
     assert grade("choice", "C", "A man walks into a bar. I can't say").outcome == "no_answer"

@@ -44,39 +44,6 @@ def test_finish(finish: str, expected: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"reasoning": " \n"}, "no reasoning"),
-        ({"answer": ""}, "no answer after the reasoning"),
-        ({"answer": "</think> 18"}, "stray </think>"),
-        ({"reasoning": "a <think> b"}, "stray <think>"),
-        ({"answer": "18<|im_end|>"}, "control token <|im_end|>"),
-        ({"reasoning": "9<｜end▁of▁sentence｜>"}, "control token <｜end▁of▁sentence｜>"),
-        ({"answer": "18</s>"}, "control token </s>"),
-        ({"reasoning_source": "unclosed"}, "reasoning never closed"),
-    ],
-)
-def test_format_faults(changes: dict[str, Any], reason: str) -> None:
-    assert judge("format", trace(**changes)) == ("FAIL", reason)
-
-
-def test_format_options() -> None:
-    assert judge("format", trace()) == ("PASS", "ok")
-    assert judge("format", trace(answer="a < b and x</ b")) == ("PASS", "ok")
-    assert judge("format", trace(reasoning=""), require_reasoning=False) == ("PASS", "ok")
-    assert judge("format", trace(), require_boxed=True) == ("FAIL", "no \\boxed{}")
-    assert judge("format", trace(answer=r"\boxed{18}"), require_boxed=True) == ("PASS", "ok")
-
-
-def test_length_counts_as_the_teacher_or_estimates() -> None:
-    assert judge("length", trace(), max_tokens=40) == ("PASS", "usage")
-    assert judge("length", trace(), max_tokens=39) == ("FAIL", "over 39 tokens")
-    assert judge("length", trace(), min_tokens=41) == ("FAIL", "under 41 tokens")
-    uncounted = trace(usage=Usage(), reasoning="x" * 3600)
-    assert CHECKS["length"]().measure(PROMPT, uncounted) == {"tokens": 1005, "unit": "estimate"}
-
-
-@pytest.mark.parametrize(
     ("answer", "reference", "expected"),
     [
         ("The answer is 18.", "18", ("PASS", "right")),
@@ -120,7 +87,7 @@ def test_duplicate_keeps_the_first_of_a_problem() -> None:
 
 def test_default_set() -> None:
     checks = build_checks({})
-    assert list(checks) == ["finish", "format", "length", "duplicate", "correct"]
+    assert list(checks) == ["finish", "format", "length", "repetition", "duplicate", "correct"]
     assert checks["correct"].without_reference == "keep"  # type: ignore[attr-defined]
 
 

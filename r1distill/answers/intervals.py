@@ -1,0 +1,57 @@
+r"""Inequalities in one variable as intervals: 0 < x \le 1 is (0,1], x < 2 or x > 3 is (-\infty,2) \cup (3,\infty).
+
+In: a normalised text. Out: intervals as text, or None when a bound holds a variable or the text is something else.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_CHARS = 200
+"""Longer texts are no inequality that one could read."""
+SIGN = re.compile(r" ?(<|>|\\(?:leq?|geq?|lt|gt)(?![A-Za-z])) ?")
+VARIABLE = re.compile(r"[A-Za-z](?:_\{?\w\}?)?")
+LOOSE_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
+ALTERNATIVES = re.compile(r",? or |\\(?:lor|vee)(?![A-Za-z])")
+MIRROR = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+
+
+def read_intervals(text: str) -> list[str] | None:
+    """The intervals that an inequality, or several joined by "or", describe."""
+    if len(text) > MAX_CHARS or not SIGN.search(text):
+        return None
+    found = [_interval(part.strip()) for part in ALTERNATIVES.split(text)]
+    known = [interval for interval in found if interval is not None]
+    return known if len(known) == len(found) else None
+
+
+def _interval(text: str) -> str | None:
+    pieces = SIGN.split(text)
+    terms, signs = pieces[::2], [_plain(sign) for sign in pieces[1::2]]
+    if len(terms) == 2:
+        return _half_line(terms[0], signs[0], terms[1])
+    if len(terms) != 3 or not VARIABLE.fullmatch(terms[1]) or signs[0][0] != signs[1][0]:
+        return None
+    low, high = (terms[0], terms[2]) if signs[0][0] == "<" else (terms[2], terms[0])
+    first, last = signs if signs[0][0] == "<" else signs[::-1]
+    return _written(low, high, "=" in first, "=" in last)
+
+
+def _half_line(left: str, sign: str, right: str) -> str | None:
+    if VARIABLE.fullmatch(right) and not VARIABLE.fullmatch(left):
+        left, sign, right = right, MIRROR[sign], left
+    if not VARIABLE.fullmatch(left):
+        return None
+    if sign[0] == "<":
+        return _written("-\\infty", right, False, "=" in sign)
+    return _written(right, "\\infty", "=" in sign, False)
+
+
+def _written(low: str, high: str, low_in: bool, high_in: bool) -> str | None:
+    if not low or not high or LOOSE_LETTER.search(low + " " + high) or "," in low + high:
+        return None
+    return f"{'[' if low_in else '('}{low},{high}{']' if high_in else ')'}"
+
+
+def _plain(sign: str) -> str:
+    return {"\\lt": "<", "\\gt": ">"}.get(sign) or {"\\l": "<=", "\\g": ">="}.get(sign[:2]) or sign
