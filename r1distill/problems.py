@@ -66,14 +66,14 @@ class ProblemSet:
         ids: set[int] = set()
         kept, first_repeat = 0, ""
         unseen = dict(self._section.columns)
-        for number, (place, prompt) in enumerate(self._checked_columns(unseen)):
+        for number, (place, prompt, own_id) in enumerate(self._checked_columns(unseen)):
             question = hash(prompt.question)
             if question in questions:
                 self._repeats.add(number)
                 first_repeat = first_repeat or f"{place} repeats {self._place_of(question=prompt.question)}"
                 continue
             questions.add(question)
-            if prompt.id != prompt_id_of(prompt.question):
+            if own_id:  # others are made from the question, so that they are as different as those
                 if hash(prompt.id) in ids:
                     raise InputError(
                         f"{place}: the id {prompt.id!r} stands at {self._place_of(id=prompt.id)} already; ids must be unique."
@@ -90,14 +90,18 @@ class ProblemSet:
             )
         return kept
 
-    def _checked_columns(self, unseen: dict[str, str]) -> Iterator[tuple[str, Prompt]]:
-        """All rows. Raises InputError, at their end, when a column that `columns` names was in none."""
+    def _checked_columns(self, unseen: dict[str, str]) -> Iterator[tuple[str, Prompt, bool]]:
+        """All rows: place, problem, has it an id of its own. Raises InputError, at their end, when a column that `columns`
+        names was in none.
+        """
         section, some = self._section, False
+        id_column = section.columns.get("id", "id")
         for where, row in self._rows():
             some = True
             for name in [name for name, column in unseen.items() if column in row]:
                 del unseen[name]
-            yield where, to_prompt(row, where, section.columns, section.answer_kind)
+            own_id = _cell(row.get(id_column)) is not None
+            yield where, to_prompt(row, where, section.columns, section.answer_kind), own_id
         for name, column in unseen.items() if some else ():
             raise InputError(f"{self.where}: no row has the column '{column}' that columns.{name} names.")
 

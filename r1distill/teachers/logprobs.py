@@ -70,6 +70,10 @@ WORTH_IT_BYTES = 4096
 """From this size on the plain way is tried first."""
 
 
+PLAIN_BYTES = bytes([0, *range(0x80, 0xF0)])
+"""The upper bytes of float16 numbers that are 0, or negative and above -8192: leaving them out shows the others at C speed."""
+
+
 class _Malformed(Exception):
     pass
 
@@ -168,15 +172,15 @@ def _plain_content(raw: Any) -> list[PlainToken] | None:
 def _plain_columns(entries: Sequence[PlainToken | PlainEntry]) -> tuple[bytes, bytes, bytes] | None:
     """As `_columns`, of texts that are whole characters and values that are plain; else None."""
     texts = [entry.token for entry in entries]
-    values = [entry.logprob for entry in entries]
-    joined = "".join(texts)
-    if is_spelled(joined) or min(values, default=0.0) <= SENTINEL or max(values, default=0.0) > 0.0:
+    joined, count = "".join(texts), len(texts)
+    if is_spelled(joined):
         return None
-    count = len(texts)
     try:
         blob = joined.encode()
         sizes = map(len, texts) if len(blob) == len(joined) else (len(text.encode()) for text in texts)
-        return blob, struct.pack(f"<{count}H", *sizes), struct.pack(f"<{count}e", *values)
+        values = struct.pack(f"<{count}e", *[entry.logprob for entry in entries])
+        strange = values[1::2].translate(None, PLAIN_BYTES)
+        return None if strange else (blob, struct.pack(f"<{count}H", *sizes), values)
     except (UnicodeEncodeError, struct.error, OverflowError):
         return None
 
