@@ -11,7 +11,7 @@ from r1distill.checks.base import Check
 from r1distill.measure import Judged
 from r1distill.recipe_sections import SelectSection
 from r1distill.select import select, validation_prompts
-from r1distill.show import Show
+from r1distill.show import Show, counted
 
 
 class FunnelRow(msgspec.Struct, frozen=True):
@@ -145,7 +145,9 @@ def print_summary(summary: FilterSummary, show: Show) -> None:
         f"problems: {summary.train:,} training and {summary.val:,} validation rows in {summary.folder}"
     )
     if summary.pairs:
-        show.note(f"{summary.pairs:,} preference pairs (a right answer over a wrong one) in pairs.jsonl.")
+        show.note(
+            f"{counted(summary.pairs, 'preference pair')} (a right answer over a wrong one) in pairs.jsonl."
+        )
 
 
 def nothing_kept_sentence(summary: FilterSummary) -> str:

@@ -64,16 +64,6 @@ class Estimate(NamedTuple):
     measured: bool
     """True: from answers of this teacher; False: shares of the ceiling."""
 
-    def plus(self, other: Estimate) -> Estimate:
-        """Both together."""
-        return Estimate(
-            self.answers + other.answers,
-            _sum(self.prompt_tokens, other.prompt_tokens),
-            _sum_known(self.completion_tokens, other.completion_tokens),
-            _sum_known(self.usd, other.usd),
-            self.measured and other.measured,
-        )
-
 
 class Ceilings(NamedTuple):
     """The sum of the ceilings of requests, in tokens."""
@@ -120,13 +110,3 @@ def _completion(answers: int, ceilings: Ceilings | None, past: History) -> tuple
         return None
     low, mid, _ = (ceilings.first * share for share in GUESSED_SHARES)
     return low, mid, most
-
-
-def _sum(a: tuple[float, float, float], b: tuple[float, float, float]) -> tuple[float, float, float]:
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
-
-
-def _sum_known(
-    a: tuple[float, float, float] | None, b: tuple[float, float, float] | None
-) -> tuple[float, float, float] | None:
-    return None if a is None or b is None else _sum(a, b)

@@ -88,14 +88,6 @@ def test_the_interval_holds_what_it_says() -> None:
     assert inside >= 270
 
 
-def test_the_sum_of_two_estimates() -> None:
-    one = estimate(350, 10, Ceilings(10_000), PRICE, History())
-    both = one.plus(one)
-    assert both.answers == 20
-    assert both.usd is not None and one.usd is not None and both.usd[1] == pytest.approx(2 * one.usd[1])
-    assert one.plus(estimate(1, 1, Ceilings(10), None, History())).usd is None
-
-
 def test_the_high_figure_holds_for_answers_that_are_cut_and_asked_again() -> None:
     plain, twice = (
         estimate(350, 10, c, PRICE, History()) for c in (Ceilings(10_000), Ceilings(10_000, 20_000))
