@@ -18,7 +18,8 @@ joined bytes with sizes 20-50% larger than these lists. Layout: https://parquet.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -147,19 +148,22 @@ def _table(rows: Sequence[Row]) -> Any:
     values = _plain(pa.float16(), b"".join(r.values for r in records))
     other_values = _plain(pa.float16(), b"".join(r.alternative_values for r in records))
     columns = [
-        pa.array([trace_id for trace_id, _, _ in rows], pa.string()),
-        pa.array([slot for _, slot, _ in rows], pa.string()),
+        _texts([trace_id for trace_id, _, _ in rows]),
+        _texts([slot for _, slot, _ in rows]),
         _lists(lengths, tokens),
         _lists(lengths, values),
         _lists(lengths, _counted(counts, others)),
         _lists(lengths, _counted(counts, other_values)),
         _lists([len(r.ids) // 4 for r in records], _plain(pa.uint32(), b"".join(r.ids for r in records))),
-        pa.array([r.asked for r in records], pa.int32()),
-        pa.array([r.reasoning_ends for r in records], pa.int64()),
-        pa.array([r.reasoning_found for r in records], pa.string()),
-        pa.array([list(r.notes) for r in records], pa.list_(pa.string())),
+        _plain(pa.int32(), array("i", [r.asked for r in records]).tobytes()),
+        _some([r.reasoning_ends for r in records]),
+        _texts([r.reasoning_found for r in records]),
+        _lists([len(r.notes) for r in records], _texts([note for r in records for note in r.notes])),
     ]
     return pa.Table.from_arrays(columns, schema=_schema())
+
+
+# From here on without `pa.array`: its first call imports pandas where that is installed, which takes 0.14-0.3 s and 40 MB.
 
 
 def _plain(kind: Any, data: bytes) -> Any:
@@ -168,13 +172,38 @@ def _plain(kind: Any, data: bytes) -> Any:
     return pa.Array.from_buffers(kind, len(data) * 8 // kind.bit_width, [None, pa.py_buffer(data)])
 
 
+def _some(values: Sequence[int | None]) -> Any:
+    """int64 [n], null where the value is None."""
+    import pyarrow as pa
+
+    known = sum(1 << at for at, value in enumerate(values) if value is not None)
+    bitmap = known.to_bytes(len(values) // 8 + 1, "little")
+    data = array("q", [value or 0 for value in values]).tobytes()
+    return pa.Array.from_buffers(pa.int64(), len(values), [pa.py_buffer(bitmap), pa.py_buffer(data)])
+
+
+def _texts(values: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    data = [value.encode("utf-8", "replace") for value in values]
+    starts = _starts(map(len, data)).buffers()[1]
+    return pa.Array.from_buffers(pa.string(), len(data), [None, starts, pa.py_buffer(b"".join(data))])
+
+
+def _starts(lengths: Iterable[int]) -> Any:
+    """int32 [n + 1]: where each of the n things begins."""
+    import pyarrow as pa
+
+    return _plain(pa.int32(), array("i", accumulate(lengths, initial=0)).tobytes())
+
+
 def _offsets(sizes: bytes) -> Any:
-    """int32 [n + 1]: where each of the n things begins, from their uint16 sizes."""
+    """As `_starts`, from packed uint16 sizes."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     sums = pc.cumulative_sum(_plain(pa.uint16(), sizes).cast(pa.int32()))
-    return pa.concat_arrays([pa.array([0], pa.int32()), sums])
+    return pa.concat_arrays([_starts(()), sums])
 
 
 def _binaries(sizes: bytes, blob: bytes) -> Any:
@@ -192,10 +221,10 @@ def _counted(counts: bytes, values: Any) -> Any:
     return pa.ListArray.from_arrays(_offsets(counts), values)
 
 
-def _lists(lengths: list[int], values: Any) -> Any:
+def _lists(lengths: Sequence[int], values: Any) -> Any:
     import pyarrow as pa
 
-    return pa.ListArray.from_arrays(pa.array(accumulate(lengths, initial=0), pa.int32()), values)
+    return pa.ListArray.from_arrays(_starts(lengths), values)
 
 
 def _records(table: Any) -> Iterator[Row]:

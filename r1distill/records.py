@@ -168,7 +168,10 @@ def slot_of(teacher: str, model: str, messages: list[Message], sampling: dict[st
 
 def trace_id_of(slot: str, max_tokens: int | None) -> str:
     """The key of one answer: the slot and the ceiling it was asked with."""
-    return digest({"slot": slot, "max_tokens": max_tokens})
+    ceiling = (
+        "null" if max_tokens is None else int(max_tokens)
+    )  # the canonical JSON of {"max_tokens", "slot"}
+    return hashlib.sha256(f'{{"max_tokens":{ceiling},"slot":"{slot}"}}'.encode()).hexdigest()
 
 
 def prompt_id_of(question: str) -> str:

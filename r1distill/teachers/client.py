@@ -77,7 +77,7 @@ class ChatClient:
         import httpx2
         import openai
 
-        from r1distill.teachers.transport import Client, Poster, Wire
+        from r1distill.teachers.transport import Client, Poster
         from r1distill.teachers.troubles import trouble
 
         self._httpx, self._openai, self._aiohttp, self._trouble = httpx2, openai, aiohttp, trouble
@@ -90,9 +90,7 @@ class ChatClient:
             all_headers=urlsplit(where.base_url).hostname == OPENAI_HOST,
             on_headers=self.on_headers,
         )
-        self._client = Client(
-            base_url=where.base_url, api_key=where.key, max_retries=0, http_client=Wire(poster)
-        )
+        self._client = Client(poster, base_url=where.base_url, api_key=where.key)
         return self
 
     async def __aexit__(

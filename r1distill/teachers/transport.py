@@ -8,7 +8,6 @@ redirects) is done once here, since it costs three times as much as the exchange
 from __future__ import annotations
 
 import base64
-import copy
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -76,23 +75,24 @@ class Poster:
         self._ssl = httpx2.create_ssl_context(trust_env=trust_env) if tunnel else True
         self._read_timeout_s = read_timeout_s
         self._session, self._fresh = self._open(keep=True), self._open(keep=False)
-        self._made_from: httpx2.Headers | None = None
+        self._made: httpx2.Headers | None = None
         self._headers: Mapping[str, str] = {}
 
-    async def post(self, request: httpx2.Request, stream: bool) -> httpx2.Response:
-        """The response, which carries CAME if it is good. Raises aiohttp's errors as they are."""
-        if self._made_from is not request.headers:
-            self._made_from, self._headers = request.headers, self._to_send(request.headers)
-        data = request.extensions.get(CAME)
-        response = await self._exchange(request.content if data is None else data)
+    async def post(self, made: httpx2.Headers, content: Any, stream: bool) -> Any:
+        """The body of a good answer as bytes, or the aiohttp response it is to be read from (`stream`); of any other the
+        httpx2 response, read. `made`: the headers as the openai client makes them. Raises aiohttp's errors as they are.
+        """
+        if self._made is not made:
+            self._made, self._headers = made, self._to_send(made)
+        response = await self._exchange(content)
         if self._on_headers is not None:
             self._on_headers(response.headers)
         good = response.status // 100 == 2
         if good and stream:
-            return _response(response.status, request, response)
+            return response
         async with response:
             body = await response.read()
-        return _response(response.status, request, body) if good else _refused(response, request, body)
+        return body if good else _refused(response, body)
 
     def _open(self, keep: bool) -> aiohttp.ClientSession:
         """A session that keeps its connections for further requests, or opens one for each."""
@@ -159,8 +159,12 @@ class Wire(httpx2.AsyncClient):
         self.poster = poster
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **more: Any) -> httpx2.Response:
-        """Post the request. Raises aiohttp's errors as they are."""
-        return await self.poster.post(request, stream)
+        """Post the request; a good response carries CAME. Raises aiohttp's errors as they are."""
+        came = await self.poster.post(request.headers, request.content, stream)
+        if isinstance(came, httpx2.Response):
+            came.request = request
+            return came
+        return httpx2.Response(200, stream=_Nothing(), request=request, extensions={CAME: came})
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -168,15 +172,11 @@ class Wire(httpx2.AsyncClient):
         await super().aclose()
 
 
-def _response(status: int, request: httpx2.Request, came: Any) -> httpx2.Response:
-    return httpx2.Response(status, stream=_Nothing(), request=request, extensions={CAME: came})
-
-
 async def _note_reuse(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
     context.trace_request_ctx.append(True)
 
 
-def _refused(response: aiohttp.ClientResponse, request: httpx2.Request, body: bytes) -> httpx2.Response:
+def _refused(response: aiohttp.ClientResponse, body: bytes) -> httpx2.Response:
     """For the openai client's error: the headers that are read, and the text as UTF-8, whatever was said of it.
 
     Header values may hold any bytes and a page may name any codec, and httpx2 survives neither.
@@ -188,7 +188,7 @@ def _refused(response: aiohttp.ClientResponse, request: httpx2.Request, body: by
     ]
     text = _text(body, response.headers.get("Content-Type", ""))
     content = text.encode("utf-8", "replace")
-    return httpx2.Response(response.status, headers=headers, content=content, request=request)
+    return httpx2.Response(response.status, headers=headers, content=content)
 
 
 def _text(body: bytes, content_type: str) -> str:
@@ -203,33 +203,36 @@ def _text(body: bytes, content_type: str) -> str:
 
 
 class Client(openai.AsyncOpenAI):
-    """The openai client, which makes its options and its request once: only the body differs from one to the next.
+    """The openai client, which makes its request once: only the body differs from one to the next.
 
-    Should a later SDK not call `_build_request`, then its own `post` does all the work, only slower.
+    Its options, copied for each request, cost as much as sending. Should a later SDK not call `_build_request`, then its own
+    `post` does all the work, only slower.
     """
 
-    _options: Any = None
     _made: httpx2.Request | None = None
+
+    def __init__(self, poster: Poster, *, base_url: str, api_key: str) -> None:
+        super().__init__(base_url=base_url, api_key=api_key, max_retries=0, http_client=Wire(poster))
+        self._poster = poster
 
     async def send_chat(self, content: bytes, *, stream: bool) -> Any:
         """Post a chat completion's JSON; returns the body's bytes, or the aiohttp response that is to be read (stream).
 
         Raises openai.APIStatusError for a refusal, and aiohttp's errors as they are.
         """
-        how: Any = {"stream": stream, "stream_cls": openai.AsyncStream}
-        if self._options is None:
+        if self._made is None:
+            how: Any = {"stream": stream, "stream_cls": openai.AsyncStream}
             response = await self.post("/chat/completions", cast_to=httpx2.Response, content=content, **how)
-        else:
-            options = self._options.model_copy(update={"content": content})
-            response = await self.request(httpx2.Response, options, **how)
-        return response.extensions[CAME]
+            return response.extensions[CAME]
+        came = await self._poster.post(self._made.headers, content, stream)
+        if isinstance(came, httpx2.Response):
+            came.request = self._made
+            raise self._make_status_error_from_response(came)
+        return came
 
     def _build_request(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
-        if self._made is None:
-            self._options, self._made = options, super()._build_request(options, retries_taken=retries_taken)
-        request = copy.copy(self._made)
-        request.extensions = {CAME: options.content}
-        return request
+        self._made = super()._build_request(options, retries_taken=retries_taken)
+        return self._made
 
 
 class Proxy(NamedTuple):
