@@ -40,8 +40,8 @@ def harvest(
     from r1distill.errors import StopRunError
     from r1distill.forecast import missing_keys
     from r1distill.harvest import harvest as verb
-    from r1distill.harvest import parse_shard
     from r1distill.harvest_summary import tell
+    from r1distill.shards import parse_shard
 
     if limit is not None and pilot is not None:
         raise click.UsageError("--limit and --pilot don't go together: a pilot of N asks for N answers.")

@@ -6,7 +6,6 @@ manifest.json, and while it runs its progress in logs/.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from r1distill.account import Account, check_budget, is_paid, opened, spent
 from r1distill.ask import Asker
 from r1distill.batch_ledger import slots_out
 from r1distill.desk import Terms, TokenStore
-from r1distill.errors import LockedError, StopRunError, UsageError
+from r1distill.errors import LockedError, StopRunError
 from r1distill.estimates import estimates
 from r1distill.harvest_summary import HarvestSummary, started, summarise
 from r1distill.index import Index
@@ -29,6 +28,7 @@ from r1distill.problems import ProblemSet
 from r1distill.recipe import Recipe
 from r1distill.records import Trace, split_ceiling
 from r1distill.run import Run
+from r1distill.shards import Shard, in_shard
 from r1distill.show import Show
 from r1distill.tally import Tally
 from r1distill.teachers.endpoints import open_endpoint
@@ -36,7 +36,6 @@ from r1distill.teachers.keys import api_key
 from r1distill.teachers.notes import recipe_notes
 from r1distill.teachers.providers import logprobs_body, provider
 
-Shard = tuple[int, int]
 RECENT = 8
 """Earlier answers that are looked at, to know a teacher that has answered before."""
 
@@ -192,7 +191,7 @@ class Harvest:
         self, files: Files, limit: int | None, pilot: int | None
     ) -> tuple[Tally, StopRunError | None]:
         """Ask, with a fallback as often as it takes to have tried every teacher: (what was done, why it stopped)."""
-        tally, stop = Tally(budget_usd=self.recipe.harvest.budget_usd), None
+        tally, stop = Tally(budget_usd=files.account.spending.limit_usd), None
         chosen = self._chosen(limit, pilot)
         for _ in range(len(self.plan.parties) if self.recipe.harvest.assign == "fallback" else 1):
             counts = self.plan.left(chosen)
@@ -299,17 +298,3 @@ class Harvest:
                 raise LockedError(
                     f"Another harvest of this run is writing {path}, split in another way; wait for it, then run again."
                 )
-
-
-def in_shard(slot: str, shard: Shard) -> bool:
-    """True when the slot belongs to shard i of n (by hash, so that shards need not know each other)."""
-    number, count = shard
-    return count == 1 or int.from_bytes(hashlib.sha256(slot.encode()).digest()[:8]) % count == number - 1
-
-
-def parse_shard(text: str) -> Shard:
-    """'2/8' as (2, 8). Raises UsageError."""
-    number, slash, count = text.partition("/")
-    if not (slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
-        raise UsageError(f"--shard wants i/n with i from 1 to n, as 2/8, not {text!r}.")
-    return int(number), int(count)

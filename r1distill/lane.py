@@ -11,22 +11,18 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from r1distill.billing import Bills
 from r1distill.desk import Desk, Terms
 from r1distill.errors import StopRunError
-from r1distill.exchange import (
-    failure_of,
-    hiding_error,
-    request_body,
-    trace_of,
-)
+from r1distill.exchange import failure_of, hiding_error, request_body, trace_of
 from r1distill.noticing import Noticing
 from r1distill.owed import Wanted, escalated
 from r1distill.patience import Patience
-from r1distill.records import Trace, Usage, trace_id_of
+from r1distill.records import Trace, trace_id_of
 from r1distill.teachers.client import ChatClient, Endpoint
 from r1distill.teachers.limits import NO_LIMITS, limits_of
 from r1distill.teachers.logprobs import decode
-from r1distill.teachers.money import cost_usd, most_prompt_tokens, worst_case_usd
+from r1distill.teachers.money import most_prompt_tokens, worst_case_usd
 from r1distill.teachers.pace import Pace
 from r1distill.teachers.refusals import Action, Refusal
 from r1distill.teachers.replies import Reply
@@ -59,6 +55,7 @@ class Lane:
         self.stopped = asyncio.Event()
         self._patience = Patience(name, endpoint.base_url, bool(terms.recent), self._note_failure)
         self._noticing = Noticing(name, desk, terms)
+        self.bills = Bills(endpoint, desk, terms)
         self._mean_tokens = 0.0
         self._answers = 0
         if desk.reasoning_required and not self._noticing.settled:
@@ -147,7 +144,7 @@ class Lane:
 
     def _record(self, item: Wanted, reply: Reply, asking: _Asking) -> Trace:
         desk = self.desk
-        trace = trace_of(item, reply, self.cost(reply), asking.attempts, asking.latency_s)
+        trace = trace_of(item, reply, self.bills.of(reply), asking.attempts, asking.latency_s)
         alternatives = self._keep_logprobs(item, reply, trace)
         desk.ledger.append(trace)
         desk.purse.paid(trace.id, trace.cost_usd)
@@ -178,35 +175,6 @@ class Lane:
             return None
         desk.store.append(trace.id, item.slot, record)
         return record.k
-
-    def cost(self, reply: Reply) -> float | None:
-        """USD of an answer: 0 from our own machine, the teacher's own figure, or by the recipe's price."""
-        if self.endpoint.local:
-            return 0.0
-        return self._own_or_by_price(reply.cost_usd, reply.usage)
-
-    def _own_or_by_price(self, own_usd: float | None, usage: Usage) -> float | None:
-        """The teacher's own figure, unless that is a 0 which a proxy filled in for "not known"."""
-        by_price = cost_usd(usage, self.terms.price)
-        return by_price if own_usd is None or (own_usd == 0 and by_price) else own_usd
-
-    def discarded(self, trace_id: str, refused: Refusal) -> None:
-        """Account for an attempt that gave nothing usable."""
-        if self.endpoint.local:
-            return
-        tally, purse = self.desk.tally, self.desk.purse
-        before = purse.spending.lost_usd
-        known = None if refused.usage is None else self._own_or_by_price(refused.cost_usd, refused.usage)
-        if known is not None:
-            purse.wasted(trace_id, known, refused.error_class)
-        elif refused.maybe_billed or refused.usage is not None:
-            tally.maybe_billed += 1
-            purse.wasted(trace_id, None, refused.error_class)
-        else:
-            purse.released(
-                trace_id
-            )  # nothing was paid: while it waits for its next attempt it holds no money back
-        tally.lost_usd += purse.spending.lost_usd - before
 
     def refused(self, refused: Refusal) -> None:
         """Slow down when that is what the teacher asks for."""
@@ -329,7 +297,7 @@ class _Asking:
         if refused.action is Action.RETRY:
             self.lane.desk.tally.retries[refused.error_class] += 1
         self.lane.refused(refused)
-        self.lane.discarded(self.trace_id, refused)
+        self.lane.bills.discarded(self.trace_id, refused)
 
     def _worst_usd(self) -> float | None:
         return worst_case_usd(self.item.messages, self.item.max_tokens, self.lane.terms.price)

@@ -16,9 +16,9 @@ from fake_teacher import Act, FakeTeacher, Request, answer, error, raw, stream_a
 from small_run import KEY, KEY_VARIABLE, SmallRun, holds_key
 
 from r1distill.errors import LockedError, RecipeError, StopRunError, UsageError
-from r1distill.harvest import parse_shard
 from r1distill.harvest_summary import lines
 from r1distill.ledger import Ledger
+from r1distill.shards import parse_shard
 from r1distill.teachers import retry
 
 
