@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from r1distill.ledger import storage_errors
 from r1distill.teachers.batch_state import BatchState, decoded, id_of, object_of, read_state
 from r1distill.teachers.client import CONNECT_TIMEOUT_S, OPENAI_HOST, Endpoint
+from r1distill.teachers.error_texts import place_of, said_by
 from r1distill.teachers.refusals import Action, Refusal, refusal
 from r1distill.teachers.retry import Sleep, asked_wait_s, policy
 from r1distill.teachers.secrets import SHORTEST_SECRET, WINDOW, scrub
@@ -126,11 +127,10 @@ class BatchClient:
 
     def _storage(self, place: str) -> str:
         """An address for a file on another host. Raises Refusal when it would go there unencrypted."""
-        here, there = urlsplit(self.endpoint.base_url), urlsplit(place)
-        if not there.hostname or (there.scheme != "https" and there.scheme != here.scheme):
-            raise Refusal(
-                Action.STOP, "redirect", f"It wants to move a file over {there.scheme}://{there.hostname}"
-            )
+        here, there = urlsplit(self.endpoint.base_url), place_of(place)
+        if there is None or (there.scheme != "https" and there.scheme != here.scheme):
+            shown = "a place that is none" if there is None else f"{there.scheme}://{there.hostname}"
+            raise Refusal(Action.STOP, "redirect", f"It wants to move a file over {shown}")
         return place
 
     async def find_file(self, name: str) -> str | None:
@@ -277,7 +277,9 @@ class BatchClient:
                 return result
             except self._openai.APIStatusError as error:
                 self.answered = True
-                raise refusal(error.status_code, _said(error), asked_wait_s(error.response.headers)) from None
+                raise refusal(
+                    error.status_code, said_by(error), asked_wait_s(error.response.headers)
+                ) from None
             except (
                 self._openai.APIError,
                 self._httpx.HTTPError,
@@ -302,13 +304,6 @@ class BatchClient:
         return Refusal(
             Action.RETRY, what if self.answered else "unreachable", f"{type(told).__name__}: {told}"
         )
-
-
-def _said(error: Any) -> Any:
-    place = urlsplit(error.response.headers.get("location", ""))
-    if error.status_code // 100 == 3 and place.hostname:
-        return f"it redirects to {place.scheme}://{place.hostname}{place.path}"
-    return error.body if error.body is not None else error.message
 
 
 def _sha256(path: Path) -> str:

@@ -19,6 +19,7 @@ import msgspec
 
 from r1distill.errors import R1DistillError
 from r1distill.records import CEILING_KEYS
+from r1distill.teachers.error_texts import said_by
 from r1distill.teachers.limits import asked_wait_s, should_retry
 from r1distill.teachers.refusals import Action, Refusal, refusal
 from r1distill.teachers.replies import Reply, parse_reply, reply_of
@@ -136,7 +137,7 @@ class ChatClient:
             self.answered = True
             headers = error.response.headers
             raise refusal(
-                error.status_code, _body(error), asked_wait_s(headers), should_retry(headers)
+                error.status_code, said_by(error), asked_wait_s(headers), should_retry(headers)
             ) from None
         except (self._openai.APIError, self._httpx.HTTPError, self._aiohttp.ClientError, OSError) as error:
             if gathered.finished:  # the answer is whole; only the farewell went wrong
@@ -205,13 +206,3 @@ def encoded(body: dict[str, Any], endpoint: Endpoint, stream: bool) -> bytes:
         return msgspec.json.encode(whole)
     except (ValueError, OverflowError):  # half a surrogate pair, a number beyond 64 bits
         return json.dumps(whole).encode()
-
-
-def _body(error: Any) -> Any:
-    """What the server said: its decoded body or text, or where it redirects to."""
-    if error.status_code // 100 == 3:
-        with suppress(ValueError):  # a place that is none
-            place = urlsplit(error.response.headers.get("location", ""))
-            if place.hostname:
-                return f"it redirects to {place.scheme}://{place.hostname}{place.path}"
-    return error.body if error.body is not None else error.message

@@ -12,7 +12,9 @@ import html
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 MOST_CHARACTERS = 500
 READ_CHARACTERS = 4_000
@@ -142,3 +144,20 @@ def _plain(page: str) -> str:
 
 def _words(message: str) -> str:
     return LONG_QUOTE.sub(" ", message).lower()
+
+
+def said_by(error: Any) -> Any:
+    """What a server said in an openai.APIStatusError: its decoded body or text, or where it redirects to."""
+    if error.status_code // 100 == 3:
+        place = place_of(error.response.headers.get("location", ""))
+        if place is not None:
+            return f"it redirects to {place.scheme}://{place.hostname}{place.path}"
+    return error.body if error.body is not None else error.message
+
+
+def place_of(url: str) -> SplitResult | None:
+    """The parts of an address with a host; None for anything else."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        return parts if parts.hostname else None
+    return None
