@@ -11,6 +11,19 @@ from r1distill.cli_options import TARGET, InOrder, Options, common
 
 RECIPE = click.argument("target", type=TARGET, metavar="RECIPE")
 LIMIT = click.option("--limit", type=click.IntRange(1), metavar="N", help="Ask for N answers at most.")
+FORMAT = click.option(
+    "--format", "format_name", metavar="NAME", help="The format of the files; default: detected. An unknown name lists all."
+)
+MAP = click.option(
+    "--map", "mapping", metavar="COLUMNS", help="Columns of any other format, as question=problem,answer=solution."
+)
+
+
+def columns_of(mapping: str | None) -> dict[str, str] | None:
+    """What --map says. Raises UsageError."""
+    from r1distill.importers.detect import parse_map
+
+    return None if mapping is None else parse_map(mapping)
 
 
 @click.command()
@@ -74,16 +87,20 @@ def harvest(
 
 
 @click.command("import")
-@click.argument("places", type=TARGET, nargs=-1, required=True, metavar="RUN...")
+@click.argument("places", type=TARGET, nargs=-1, required=True, metavar="RUN|FILE...")
 @click.option(
     "--to", type=TARGET, required=True, metavar="RUN", help="The run folder, or its recipe, that takes them."
 )
+@FORMAT
+@MAP
 @common()
-def import_(places: tuple[Path, ...], to: Path, options: Options) -> int:
-    """Take over the traces of other runs.
+def import_(
+    places: tuple[Path, ...], to: Path, format_name: str | None, mapping: str | None, options: Options
+) -> int:
+    """Take over the traces of other runs, or of trace FILEs that anybody wrote.
 
-    What was paid for there is not asked for again here. Parts of one sharded harvest need no import: copy their files
-    into one run folder.
+    What was paid for in another run is not asked for again here. Parts of one sharded harvest need no import: copy their
+    files into one run folder. Files may be JSONL, .gz, .zst, a JSON array or Parquet; traces in them join the run.
     """
     from r1distill.importing import import_runs
 
@@ -92,7 +109,10 @@ def import_(places: tuple[Path, ...], to: Path, options: Options) -> int:
             f"There is no run folder {to}. A run that does not exist yet is named by its recipe: --to recipe.toml."
         )
     recipe, folder = options.open(to)
-    summary = import_runs(list(places), folder, recipe, dry_run=options.dry_run, show=options.show)
+    summary = import_runs(
+        list(places), folder, recipe, format=format_name, columns=columns_of(mapping), dry_run=options.dry_run,
+        show=options.show,
+    )  # fmt: skip
     return options.finish(summary)
 
 

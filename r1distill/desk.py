@@ -60,3 +60,5 @@ class Terms(NamedTuple):
     """Request fields that ask for log-probabilities."""
     recent: Sequence[Trace] = ()
     """A few answers of earlier runs by the same model with the same sampling."""
+    for_traces: bool = True
+    """False: nobody will learn from the answers (a judge's, an evaluation's), so that missing reasoning is no trouble."""

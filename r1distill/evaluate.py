@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -50,24 +50,26 @@ class EvaluateSummary(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
+class Exam(NamedTuple):
+    """Held-out problems asked and graded."""
+
+    rows: list[GradedAnswer]
+    """In the order of models, sets, problems, samples."""
+    asked: int
+    still_owed: int
+    unanswered: int
+    interrupted: bool
+
+
 def evaluate(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None = None) -> EvaluateSummary:
     """Score the recipe's models on its held-out problems. Raises R1DistillError."""
     show, started = show or Show(0), time.monotonic()
-    section = _section(recipe)
+    section = evaluate_section(recipe)
     sets = problem_sets(recipe, section)
-    sampling = section.sampling if section.sampling is not None else _first_sampling(recipe)
+    sampling = sampling_of(recipe, section)
     models = contestants(recipe, run, section.models, sampling)
-    asked = 0
-    interrupted = False
-    for model in models:
-        count, interrupted = _ask(recipe, run, model, sets, section.samples, dry_run, show)
-        asked += count
-        if interrupted:
-            break
-    rows: list[GradedAnswer] = []
-    still_owed, unanswered = asked, 0
-    if not dry_run:
-        rows, still_owed, unanswered = _graded(run, models, sets, section.samples)
+    exam = examine(recipe, run, models, sets, dry_run=dry_run, show=show)
+    rows = exam.rows
     settings = {"models": [m.party.model for m in models], "sampling": sampling, "samples": section.samples}
     references = [
         digest([name, p.id, p.question, p.answer, p.answer_kind, *([] if p.tests is None else [p.tests])])
@@ -82,10 +84,10 @@ def evaluate(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | No
     summary = EvaluateSummary(
         stage_id=identity, folder=str(run.stage("evaluate", identity)), scores=scores, differences=differences,
         models={m.party.name: m.facts for m in models}, sampling=sampling, in_flight=recipe.harvest.max_in_flight,
-        asked=asked, still_owed=still_owed, unanswered=unanswered,
-        elapsed_s=round(time.monotonic() - started, 2), interrupted=interrupted, up_to_date=up_to_date, dry_run=dry_run,
+        asked=exam.asked, still_owed=exam.still_owed, unanswered=exam.unanswered,
+        elapsed_s=round(time.monotonic() - started, 2), interrupted=exam.interrupted, up_to_date=up_to_date, dry_run=dry_run,
     )  # fmt: skip
-    if not dry_run and not up_to_date and not interrupted and rows:
+    if not dry_run and not up_to_date and not exam.interrupted and rows:
         run.save_recipe(recipe)
         write_atomic(
             run.stage("evaluate", identity) / "answers.jsonl",
@@ -95,7 +97,31 @@ def evaluate(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | No
     return summary
 
 
-def _section(recipe: Recipe) -> EvaluateSection:
+def examine(
+    recipe: Recipe,
+    run: Run,
+    models: list[Contestant],
+    sets: dict[str, list[Prompt]],
+    *,
+    dry_run: bool,
+    show: Show,
+) -> Exam:
+    """Ask each model for the answers still owed, then grade all there are; a dry run only counts. Raises R1DistillError."""
+    samples = evaluate_section(recipe).samples
+    asked, interrupted = 0, False
+    for model in models:
+        count, interrupted = _ask(recipe, run, model, sets, samples, dry_run, show)
+        asked += count
+        if interrupted:
+            break
+    if dry_run:
+        return Exam([], asked, asked, 0, interrupted)
+    rows, still_owed, unanswered = _graded(run, models, sets, samples)
+    return Exam(rows, asked, still_owed, unanswered, interrupted)
+
+
+def evaluate_section(recipe: Recipe) -> EvaluateSection:
+    """The recipe's [evaluate] table. Raises RecipeError when it has none."""
     if recipe.evaluate is None:
         raise RecipeError(
             "The recipe has no [evaluate] table; name held-out problems there: evaluate.problems."
@@ -103,7 +129,10 @@ def _section(recipe: Recipe) -> EvaluateSection:
     return recipe.evaluate
 
 
-def _first_sampling(recipe: Recipe) -> dict[str, Any]:
+def sampling_of(recipe: Recipe, section: EvaluateSection) -> dict[str, Any]:
+    """How models are sampled: evaluate.sampling, else as the first teacher is."""
+    if section.sampling is not None:
+        return section.sampling
     return next((teacher.sampling for teacher in recipe.teacher.values()), {})
 
 
@@ -151,7 +180,12 @@ def _ask(
         left = _owed(run, wanted)  # again with the writer lock: now nobody else is getting the same answers
         endpoint = stack.enter_context(model.open(run.log_file(f"evaluate-{name}")))
         asker = Asker(
-            {name: endpoint}, recipe.harvest, ledger, failures, terms={name: Terms(model.price)}, show=show
+            {name: endpoint},
+            recipe.harvest,
+            ledger,
+            failures,
+            terms={name: Terms(model.price, for_traces=False)},
+            show=show,
         )
         tally = asker.run({name: left}, f"evaluate {name}")
     return tally.asked, tally.interrupted

@@ -35,6 +35,10 @@ class FilterDiff(msgspec.Struct, frozen=True, kw_only=True):
     gone: int = 0
     """There before, not now."""
     same: int = 0
+    chosen: int = 0
+    """Training or validation rows now, not so before."""
+    unchosen: int = 0
+    """Training or validation rows before, not so now."""
     gained_from: dict[str, int] = {}
     """Reasons for which the gained ones were rejected before."""
     lost_to: dict[str, int] = {}
@@ -51,6 +55,8 @@ class Earlier(NamedTuple):
     traces: set[str]
     rejected: dict[str, list[str]]
     """Reasons by trace id."""
+    unused: set[str]
+    """Trace ids that are in neither train nor val, for whatever reason."""
 
 
 class _Id(msgspec.Struct):
@@ -70,8 +76,12 @@ def read_earlier(folder: Path) -> Earlier | None:
         return None
     ids, why = msgspec.json.Decoder(_Id), msgspec.json.Decoder(_Reason)
     traces = {ids.decode(line).trace_id for _, line in read_lines(verdicts)}
-    rows = (why.decode(line) for _, line in read_lines(reasons))
-    return Earlier(folder, traces, {row.trace_id: row.reasons for row in rows if row.rejected})
+    found = Earlier(folder, traces, {}, set())
+    for row in (why.decode(line) for _, line in read_lines(reasons)):
+        found.unused.add(row.trace_id)
+        if row.rejected:
+            found.rejected[row.trace_id] = row.reasons
+    return found
 
 
 def compare(earlier: Earlier, parted: Parted) -> FilterDiff:
@@ -89,8 +99,11 @@ def compare(earlier: Earlier, parted: Parted) -> FilterDiff:
             lost_to.update(reason_of(name, row) for name in names)
         if kind in ids and len(ids[kind]) < EXAMPLES:
             ids[kind].append(row.trace_id)
+    used = {row.trace_id for row in (*parted.train, *parted.val)}
+    used_before = earlier.traces - earlier.unused
     return FilterDiff(
-        before=str(earlier.folder), gained=counts["gained"], lost=counts["lost"], new_kept=counts["new kept"],
+        before=str(earlier.folder), chosen=len(used - used_before), unchosen=len(used_before - used),
+        gained=counts["gained"], lost=counts["lost"], new_kept=counts["new kept"],
         new_rejected=counts["new rejected"], same=counts["same"], gone=len(earlier.traces - now),
         gained_from=_ordered(gained_from), lost_to=_ordered(lost_to), gained_ids=ids["gained"], lost_ids=ids["lost"],
     )  # fmt: skip
@@ -109,7 +122,8 @@ def _ordered(counts: Counter[str]) -> dict[str, int]:
 
 def tell(diff: FilterDiff, show: Show) -> None:
     """Print a diff for people."""
-    if not (diff.gained or diff.lost or diff.new_kept or diff.new_rejected or diff.gone):
+    parts = (diff.gained, diff.lost, diff.new_kept, diff.new_rejected, diff.gone, diff.chosen, diff.unchosen)
+    if not any(parts):
         show.note(f"Nothing changed against {diff.before}.")
         return
     show.note(
@@ -118,6 +132,8 @@ def tell(diff: FilterDiff, show: Show) -> None:
             [(diff.new_kept, "new and kept"), (diff.new_rejected, "new and rejected"), (diff.gone, "gone")]
         )
     )
+    if diff.chosen or diff.unchosen:
+        show.note(f"Training and validation rows: {diff.chosen:,} more, {diff.unchosen:,} fewer.")
     rows = [("gained", f"{count:,}", reason) for reason, count in diff.gained_from.items()]
     rows += [("lost", f"{count:,}", reason) for reason, count in diff.lost_to.items()]
     show.table("By reason (a trace may have several)", ("", "traces", "rejected before by / now by"), rows)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import msgspec
 
 from r1distill.checks.base import Check
-from r1distill.measure import Judged
+from r1distill.judged import Judged
+from r1distill.mixing import Mix
 from r1distill.recipe_sections import SelectSection
+from r1distill.records import Prompt
 from r1distill.select import select, validation_prompts
 from r1distill.show import Show, counted
+
+MOST_SHOWN = 5
+"""So many overlaps, or reasons of not being selected, are printed."""
 
 
 class FunnelRow(msgspec.Struct, frozen=True):
@@ -30,6 +37,14 @@ class FunnelRow(msgspec.Struct, frozen=True):
     """Would be kept without this check."""
 
 
+class Overlap(msgspec.Struct, frozen=True):
+    """Two checks, in their order, and how many traces both remove."""
+
+    first: str
+    second: str
+    removed_by_both: int
+
+
 class FilterSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What a filter run comes to; counts are traces unless the name says otherwise."""
 
@@ -37,14 +52,24 @@ class FilterSummary(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     traces: int
     kept: int = 0
-    """Passed every check; those over per_prompt among them are in neither train nor val."""
+    """Passed every check; those that were not selected are in neither train nor val."""
     rejected: int = 0
     train: int = 0
     val: int = 0
     not_selected: int = 0
-    """Kept, but over per_prompt."""
+    """Kept, but over per_prompt or a cap."""
+    not_selected_reasons: dict[str, int] = {}
+    """Why, the most frequent first."""
+    mix: Mix | None = None
+    """The lengths of what was chosen, with select.long_share."""
     pairs: int = 0
     """Preference pairs: a right answer over a wrong one to the same problem."""
+    pairs_length_ratio: float | None = None
+    """The wrong answers' length as a multiple of the right ones' (median over the pairs): near 1 where length tells little."""
+    suspect_references: int = 0
+    """Problems where most samples agree with each other and not with the reference: suspect_references.jsonl."""
+    parquet: bool = False
+    """train, val and pairs are there as Parquet files, too."""
     prompts: int = 0
     """Problems of the recipe, or of the files."""
     prompts_covered: int = 0
@@ -64,6 +89,8 @@ class FilterSummary(msgspec.Struct, frozen=True, kw_only=True):
     funnel: list[FunnelRow] = []
     reasons: dict[str, int] = {}
     """Traces that each reason removes; a trace may have several."""
+    overlap: list[Overlap] = []
+    """Pairs of checks that remove the same traces, the most frequent first; pairs without one are left out."""
     notes: list[str] = []
     """Sentences that a person should read: errors of own checks, unreadable lines."""
     diff: Any = None
@@ -83,16 +110,22 @@ class Parted(NamedTuple):
     kept: list[Judged]
     train: list[Judged]
     val: list[Judged]
+    left_out: dict[int, str]
+    """Why a kept row is in neither train nor val, by id(row)."""
+    mix: Mix | None
 
 
-def part(rows: list[Judged], checks: dict[str, Check], settings: SelectSection) -> Parted:
-    """Who is kept, and who of them is selected for training and for validation."""
+def part(
+    rows: list[Judged], checks: dict[str, Check], settings: SelectSection, problems: Mapping[int, Prompt]
+) -> Parted:
+    """Who is kept, and who of them is selected for training and for validation; `problems` by their number in the set."""
     removed_by = [removing(row, checks) for row in rows]
     kept = [row for row, names in zip(rows, removed_by, strict=True) if not names]
-    chosen = select(kept, settings)
+    chosen, left_out, mix = select(kept, settings, checks, problems)
     held = validation_prompts((row.prompt_id for row in chosen), settings)
     train = [row for row in chosen if row.prompt_id not in held]
-    return Parted(rows, removed_by, kept, train, [row for row in chosen if row.prompt_id in held])
+    val = [row for row in chosen if row.prompt_id in held]
+    return Parted(rows, removed_by, kept, train, val, left_out, mix)
 
 
 def removing(row: Judged, checks: dict[str, Check]) -> list[str]:
@@ -120,8 +153,24 @@ def funnel(parted: Parted, checks: dict[str, Check]) -> list[FunnelRow]:
 def reasons(parted: Parted) -> dict[str, int]:
     """How many traces each reason removes, the most frequent first."""
     pairs = zip(parted.rows, parted.removed_by, strict=True)
-    counts = Counter(reason_of(name, row) for row, names in pairs for name in names)
+    return _ordered(Counter(reason_of(name, row) for row, names in pairs for name in names))
+
+
+def not_selected_reasons(parted: Parted) -> dict[str, int]:
+    """How many kept traces were not selected for which reason, the most frequent first."""
+    return _ordered(Counter(parted.left_out.values()))
+
+
+def _ordered(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def overlap(parted: Parted) -> list[Overlap]:
+    """How many traces two checks remove together, for all pairs of checks that have any, the most frequent first."""
+    counts = Counter(pair for names in parted.removed_by for pair in combinations(names, 2))
+    return [
+        Overlap(*pair, count) for pair, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
 
 
 def unjudged_count(parted: Parted) -> int:
@@ -134,6 +183,8 @@ def print_summary(summary: FilterSummary, show: Show) -> None:
     columns = ("check", "passed", "failed", "unjudged", "removed only by this")
     rows = [(r.check, r.passed, r.failed, r.unjudged, r.removed_only_by_this) for r in summary.funnel]
     show.table(f"{summary.traces:,} traces", columns, rows)
+    if summary.overlap:
+        show.note(_overlap_sentence(summary.overlap))
     for note in summary.notes:
         show.note(note)
     if summary.from_earlier_recipes:
@@ -144,10 +195,50 @@ def print_summary(summary: FilterSummary, show: Show) -> None:
         f"{summary.kept:,} of {summary.traces:,} traces kept, from {summary.prompts_covered:,} of {summary.prompts:,} "
         f"problems: {summary.train:,} training and {summary.val:,} validation rows in {summary.folder}"
     )
+    for reason, count in list(summary.not_selected_reasons.items())[:MOST_SHOWN]:
+        show.note(f"Not selected: {counted(count, 'kept trace')} ({reason}).")
+    if summary.mix is not None:
+        show.note(mix_sentence(summary.mix))
     if summary.pairs:
-        show.note(
-            f"{counted(summary.pairs, 'preference pair')} (a right answer over a wrong one) in pairs.jsonl."
+        show.note(pairs_sentence(summary))
+    if summary.suspect_references:
+        show.note(suspects_sentence(summary.suspect_references))
+
+
+def _overlap_sentence(pairs: list[Overlap]) -> str:
+    """The largest overlaps in one line."""
+    told = ", ".join(f"{p.first} and {p.second} {p.removed_by_both:,}" for p in pairs[:MOST_SHOWN])
+    more = len(pairs) - MOST_SHOWN
+    rest = f" and {counted(more, 'more pair')}" if more > 0 else ""
+    return f"Removed by two checks at once: {told}{rest}."
+
+
+def mix_sentence(mix: Mix) -> str:
+    """What a mixture of long and short traces has come to."""
+    parts = [
+        f"{count:,} {what}" + (f" (median {tokens:,.0f} tokens)" if tokens is not None else "")
+        for what, count, tokens in (
+            ("long", mix.long, mix.long_median_tokens),
+            ("short", mix.short, mix.short_median_tokens),
         )
+    ]
+    rest = f", {mix.without_choice:,} of problems without a choice" if mix.without_choice else ""
+    return f"Mixture: {' and '.join(parts)} traces{rest}; tokens by {mix.unit}."
+
+
+def pairs_sentence(summary: FilterSummary) -> str:
+    """How many preference pairs there are, and how far length tells right from wrong."""
+    ratio = summary.pairs_length_ratio
+    length = f"; the wrong answer is {ratio:.2f} times as long (median)" if ratio is not None else ""
+    return f"{counted(summary.pairs, 'preference pair')} (a right answer over a wrong one) in pairs.jsonl{length}."
+
+
+def suspects_sentence(count: int) -> str:
+    """That references may be wrong, and where they are listed."""
+    return (
+        f"{counted(count, 'reference')} may be wrong (most samples agree with each other, not with the reference): "
+        "see suspect_references.jsonl."
+    )
 
 
 def nothing_kept_sentence(summary: FilterSummary) -> str:

@@ -1,8 +1,9 @@
-"""VERB import: take over the traces of another run, so that what was paid for there is not asked for again here.
+"""VERB import: take over the traces of another run, so that what was paid for there is not asked for again here; and those of
+trace files that anybody wrote (import_files.py).
 
-In: run folders (or their traces/part-*.jsonl files). Out: traces/part-import-DIGEST.jsonl of this run, one per source file,
-the rows byte for byte; failures that are final; log-probabilities, also those that a killed harvest left in spools.
-Importing again adds only what is new there. Shards of one harvest need no import: their files simply join when they are
+In: run folders (or their traces/part-*.jsonl files), files of any format. Out: traces/part-import-DIGEST.jsonl of this run, one
+per source file, the rows byte for byte; failures that are final; log-probabilities, also those that a killed harvest left in
+spools. Importing again adds only what is new there. Shards of one harvest need no import: their files simply join when they are
 copied into one folder.
 """
 
@@ -17,6 +18,9 @@ from pathlib import Path
 import msgspec
 
 from r1distill.errors import InputError, R1DistillError, UsageError
+from r1distill.import_files import NO_FILES, carry_prompts, holds_own_traces, open_files, take_files
+from r1distill.imported import imported_prompts, is_imported
+from r1distill.importers.detect import chosen_formats
 from r1distill.index import content_digest
 from r1distill.ledger import Ledger, read_lines, storage_errors, write_atomic
 from r1distill.logprob_spool import FILE_NAME, whole_frames
@@ -24,7 +28,7 @@ from r1distill.owed import harvest_wanted
 from r1distill.problems import ProblemSet
 from r1distill.queries import batched
 from r1distill.recipe import Recipe
-from r1distill.records import Failure, Trace, digest
+from r1distill.records import AnswerKind, Failure, Trace, digest
 from r1distill.run import Run
 from r1distill.show import Show
 
@@ -52,6 +56,14 @@ class ImportSummary(msgspec.Struct, frozen=True, kw_only=True):
     """FILE: byte OFFSET of the first rows that are no traces; they stay where they are."""
     unreadable_rows: int
     """How many there are in all."""
+    from_files: int = 0
+    """Of the traces taken over now, those that files of others held: the filter of this run uses all of them."""
+    skipped: int = 0
+    """Rows of such files that are no traces."""
+    skipped_file: str = ""
+    """Where those are listed with file, line and reason."""
+    notes: list[str] = []
+    """What else is to be told of such files."""
     dry_run: bool = False
 
 
@@ -69,7 +81,8 @@ class Found:
 
     def __init__(self) -> None:
         self.slots: Counter[str] = Counter()
-        """How many traces of each slot were taken over."""
+        """How many traces of each slot were taken over; without those that came from files of others."""
+        self.from_files = 0
         self.unreadable: list[str] = []
         self.unreadable_rows = 0
 
@@ -85,47 +98,86 @@ def import_runs(
     run: Run,
     recipe: Recipe | None = None,
     *,
+    format: str | None = None,
+    columns: dict[str, str] | None = None,
     dry_run: bool = False,
     show: Show | None = None,
 ) -> ImportSummary:
-    """Take over the traces of `places`; with the `recipe` of `run` the summary tells how many of them it wants.
+    """Take over the traces of `places`, which are runs of ours or files; with the `recipe` of `run` the summary tells how many
+    of them it wants. The format of files is detected unless `format` names it or `columns` describes it.
 
-    Raises InputError for what is no run or trace file of ours, UsageError, LockedError, StorageError.
+    Raises InputError for what is no run and holds no trace, UsageError, LockedError, StorageError.
     """
     show = show or Show(0)
-    sources = [source for place in places for source in _sources(place, run)]
+    chosen_formats(format, columns)  # a wrong name is said before anything is read
+    theirs = [
+        place for place in places if place.is_file() and (format or columns or not holds_own_traces(place))
+    ]
+    ours = [place for place in places if place not in theirs]
+    sources = [source for place in ours for source in _sources(place, run)]
+    kind: AnswerKind = recipe.prompts.answer_kind if recipe and recipe.prompts else "math"
+    read = open_files(theirs, kind, format, columns) if theirs else None
     total = {"traces": 0, "had": 0, "failures": 0, "logprob_files": 0}
     found = Found()
+    taken = take_files(read, run, dry_run=dry_run) if read is not None else NO_FILES
+    if theirs:
+        total |= {"traces": taken.traces, "had": taken.had}
+        found.from_files = taken.traces
+        _tell(show, ", ".join(map(str, theirs)), taken.traces, taken.had, dry_run)
+    for place in ours if not dry_run else ():
+        carry_prompts(place, run)
     for source in sources:
         counts = _import(source, run, dry_run, found)
         for key, count in counts.items():
             total[key] += count
-        verb = "to take" if dry_run else "taken"
-        show.note(f"{source.traces}: {counts['traces']:,} traces {verb} over, {counts['had']:,} were there.")
+        _tell(show, str(source.traces), counts["traces"], counts["had"], dry_run)
     if not dry_run and total["traces"]:
         with run.index() as index:
             index.catch_up("traces", run.ledger_folder("traces"))
-        if recipe is not None and not (run.folder / "prompts.jsonl").exists():
-            with suppress(R1DistillError):  # so that status and filter work before the first harvest
-                run.save_prompts(ProblemSet(recipe))
-                run.save_recipe(recipe)
+        if recipe is not None:
+            _save_problems(recipe, run)
     summary = ImportSummary(
-        files=len(sources), wanted=_wanted(recipe, found.slots), unreadable=found.unreadable,
-        unreadable_rows=found.unreadable_rows, dry_run=dry_run, **total,
+        files=len(sources) + len(theirs), wanted=_wanted(recipe, found.slots), unreadable=found.unreadable,
+        unreadable_rows=found.unreadable_rows, from_files=found.from_files, skipped=taken.skipped,
+        skipped_file=taken.skipped_file, notes=taken.notes, dry_run=dry_run, traces=total["traces"], had=total["had"],
+        failures=total["failures"], logprob_files=total["logprob_files"],
     )  # fmt: skip
     for line in lines(summary):
         show.note(line)
     return summary
 
 
+def _tell(show: Show, where: str, new: int, had: int, dry_run: bool) -> None:
+    verb = "to take" if dry_run else "taken"
+    show.note(f"{where}: {new:,} traces {verb} over, {had:,} were there.")
+
+
+def _save_problems(recipe: Recipe, run: Run) -> None:
+    """The problems of the recipe, so that status and filter work before the first harvest; of a recipe without any, those that
+    came with the traces.
+    """
+    with suppress(R1DistillError):
+        if recipe.prompts is None:
+            run.save_prompts(list(imported_prompts(run.folder)))
+        elif not (run.folder / "prompts.jsonl").exists():
+            run.save_prompts(ProblemSet(recipe))
+        else:
+            return
+        run.save_recipe(recipe)
+
+
 def lines(summary: ImportSummary) -> list[str]:
     """What is to be told of an import beyond its files, as sentences."""
-    told = [f"{place}: no trace of ours; left out." for place in summary.unreadable]
+    told = list(summary.notes)
+    told += [f"{place}: no trace of ours; left out." for place in summary.unreadable]
     if more := summary.unreadable_rows - len(summary.unreadable):
         told.append(f"... and {more:,} more rows that are no trace of ours.")
-    if summary.traces and summary.wanted is not None:
+    own = summary.traces - summary.from_files
+    if own and summary.wanted is not None:
         why = "" if summary.wanted else ": other teacher, model, template, problems or sampling"
-        told.append(f"{summary.wanted:,} of these {summary.traces:,} traces are wanted by this recipe{why}.")
+        told.append(f"{summary.wanted:,} of these {own:,} traces are wanted by this recipe{why}.")
+    if summary.from_files:
+        told.append(f"{summary.from_files:,} traces come from files of others; filter uses all of them.")
     return told
 
 
@@ -144,7 +196,6 @@ def _sources(place: Path, run: Run) -> list[Source]:
     if place.resolve() == run.folder.resolve():
         raise UsageError(f"{place} is the run to import into; name another one.")
     if place.is_file():
-        _refuse_other_files(place)
         return [Source(place, [], None)]
     found = sorted((place / "traces").glob("part-*.jsonl"))
     if not found:
@@ -152,14 +203,6 @@ def _sources(place: Path, run: Run) -> list[Source]:
     failures = sorted(place.glob("failures*.jsonl"))
     first, *others = found
     return [Source(first, failures, place / "logprobs"), *(Source(path, [], None) for path in others)]
-
-
-def _refuse_other_files(path: Path) -> None:
-    """Raises InputError for a file that holds something, but not one trace."""
-    if path.stat().st_size and next(_traces(path, Found()), None) is None:
-        raise InputError(
-            f"{path} holds no trace of ours; name a run folder (as runs/NAME), or a traces/part-*.jsonl file of one."
-        )
 
 
 def _import(source: Source, run: Run, dry_run: bool, found: Found) -> dict[str, int]:
@@ -178,7 +221,9 @@ def _import(source: Source, run: Run, dry_run: bool, found: Found) -> dict[str, 
                 is_new = mark not in have and mark not in taken
                 counts["traces" if is_new else "had"] += 1
                 taken.add(mark)
-                if is_new:
+                if is_new and is_imported(trace.slot, trace.id):
+                    found.from_files += 1
+                elif is_new:
                     found.slots[trace.slot] += 1
                 if is_new and ledger is not None:
                     ledger.append_line(line)

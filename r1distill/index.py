@@ -22,7 +22,7 @@ from r1distill.ledger import last_newline, read_lines
 from r1distill.queries import Queries, batched
 from r1distill.records import Measurement, Trace
 
-LAYOUT_VERSION = 4
+LAYOUT_VERSION = 5
 """Changed whenever the tables change: an index of another version is thrown away and made anew."""
 TABLES = """
 CREATE TABLE IF NOT EXISTS files (ledger TEXT, name TEXT, bytes_read INTEGER, mark TEXT, mtime_ns INTEGER,
@@ -34,7 +34,8 @@ CREATE INDEX IF NOT EXISTS traces_by_slot ON traces (ledger, slot);
 CREATE INDEX IF NOT EXISTS traces_by_id ON traces (ledger, id);
 CREATE TABLE IF NOT EXISTS failures (ledger TEXT, slot TEXT, error_class TEXT, final INTEGER, name TEXT, teacher TEXT);
 CREATE TABLE IF NOT EXISTS unreadable (ledger TEXT, name TEXT, place TEXT);
-CREATE TABLE IF NOT EXISTS measurements (key TEXT PRIMARY KEY, trace_id TEXT, check_name TEXT, value BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS measurements (trace_id TEXT, key TEXT, check_name TEXT, value BLOB,
+  PRIMARY KEY (trace_id, key)) WITHOUT ROWID;
 """
 LOCK_TIMEOUT_S = 60.0
 """Seconds to wait for another process that writes the index."""
@@ -42,6 +43,9 @@ MARK_BYTES = 64
 ROWS_AT_A_TIME = 200
 """Rows held in memory while a ledger is read; a row may be megabytes long."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+MEASUREMENTS = "measurements"
+"""The name that their files have among the ledgers."""
+KEEP = "INSERT OR REPLACE INTO measurements VALUES (?,?,?,?)"
 Add = Callable[[str, str, Path, int], int]
 """(ledger, file name, path, first byte) -> the byte behind the last row read."""
 
@@ -51,6 +55,13 @@ class _FailureRow(msgspec.Struct):
     error_class: str
     final: bool
     teacher: str = ""
+
+
+class _MeasurementRow(msgspec.Struct):
+    key: str
+    trace_id: str
+    check: str
+    value: dict[str, Any]
 
 
 class Index(Queries):
@@ -214,9 +225,31 @@ class Index(Queries):
 
     def store(self, measurements: Iterable[Measurement]) -> None:
         """Keep measurements; one that is known already is replaced."""
-        rows = [(m.key, m.trace_id, m.check, msgspec.json.encode(m.value)) for m in measurements]
+        rows = [(m.trace_id, m.key, m.check, msgspec.json.encode(m.value)) for m in measurements]
         with self._writing():
-            self.db.executemany("INSERT OR REPLACE INTO measurements VALUES (?,?,?,?)", rows)
+            self.db.executemany(KEEP, rows)
+
+    def take_in(self, folder: Path) -> None:
+        """Take in the measurements in FOLDER/*.jsonl that are not known yet: what shards have measured, here or elsewhere.
+
+        A row that can't be read is left out: its trace is measured again.
+        """
+        paths = {path.name: path for path in sorted(folder.glob("*.jsonl"))}
+        self._forget(MEASUREMENTS, set(paths))
+        for name, path in paths.items():
+            self._read_file(MEASUREMENTS, name, path, self._add_measurements)
+
+    def _add_measurements(self, ledger: str, name: str, path: Path, start: int) -> int:
+        decoder, end = msgspec.json.Decoder(_MeasurementRow), start
+        for lines in batched(read_lines(path, start), ROWS_AT_A_TIME):
+            rows = []
+            for offset, line in lines:
+                end = offset + len(line) + 1
+                with suppress(*UNREADABLE):
+                    m = decoder.decode(line)
+                    rows.append((m.trace_id, m.key, m.check, msgspec.json.encode(m.value)))
+            self.db.executemany(KEEP, rows)
+        return end
 
 
 def _trace_row(ledger: str, name: str, offset: int, line: bytes, t: Trace) -> tuple[Any, ...]:

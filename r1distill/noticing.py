@@ -17,7 +17,7 @@ class Noticing:
     def __init__(self, name: str, desk: Desk, terms: Terms) -> None:
         self.name, self._desk, self._price = name, desk, terms.price
         self._asked, self._watch = Asked(), ReasoningWatch()
-        self._watch.settled = any(_shows_reasoning(trace) for trace in terms.recent)
+        self._watch.settled = not terms.for_traces or any(_shows_reasoning(trace) for trace in terms.recent)
         self._told_cost = False
 
     @property

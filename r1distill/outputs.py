@@ -1,4 +1,4 @@
-"""What a filter run leaves on disk: verdicts, kept, rejected, reasons, train, val, preference pairs.
+"""What a filter run leaves on disk: verdicts, kept, rejected, reasons, train, val, preference pairs, suspect references.
 
 In: judged rows in order, a reader of their lines. Out: files in one folder, each written whole or not at all.
 """
@@ -13,13 +13,16 @@ from typing import IO, Any
 import msgspec
 
 from r1distill.funnel import Parted, reason_of
+from r1distill.judged import Judged, Place
 from r1distill.ledger import storage_errors
-from r1distill.measure import Judged, Place
 from r1distill.pairs import Pair, PairRow
 from r1distill.records import Example, Message, Trace, Verdict
+from r1distill.suspects import SuspectRow
 from r1distill.thinking import join_thinking
 
-FILES = ("verdicts", "kept", "rejected", "reasons", "train", "val", "pairs")
+FILES = ("verdicts", "kept", "rejected", "reasons", "train", "val", "pairs", "suspect_references")
+MOST_TAILS = 10_000
+"""Verdicts that are kept encoded: where each has a score of its own, keeping them would only take memory."""
 
 
 class Outputs:
@@ -50,13 +53,35 @@ class Outputs:
         return self.folder / f"{name}.jsonl.{os.getpid()}.part"
 
     def raw(self, name: str, line: bytes) -> None:
-        """Append a line as it is."""
-        with storage_errors(self.folder / f"{name}.jsonl"):
-            self._files[name].write(line + b"\n")
+        """Append a line as it is. Raises OSError."""
+        self._files[name].write(line + b"\n")
 
     def row(self, name: str, record: msgspec.Struct | dict[str, Any]) -> None:
-        """Append a record as JSON."""
+        """Append a record as JSON. Raises OSError."""
         self.raw(name, msgspec.json.encode(record))
+
+
+class VerdictLines:
+    """Verdict rows as JSON; what equal judgements have in common, nearly all of a row, is encoded once."""
+
+    def __init__(self) -> None:
+        self._tails: dict[tuple[str, int], bytes] = {}
+
+    def of(self, row: Judged) -> bytes:
+        """The verdicts of one trace, a line each, the last without its newline."""
+        start = b'{"trace_id":' + msgspec.json.encode(row.trace_id)
+        return b"\n".join([start + self._tail(name, row) for name in row.judgements])
+
+    def _tail(self, name: str, row: Judged) -> bytes:
+        judgement = row.judgements[name]
+        key = name, id(judgement)  # equal judgements are one object (decide.py), and the rows keep them
+        tail = self._tails.get(key)
+        if tail is None:
+            verdict = Verdict("", name, judgement.outcome, judgement.score, reason_of(name, row))
+            tail = msgspec.json.encode(verdict)[len(b'{"trace_id":""') :]
+            if len(self._tails) < MOST_TAILS:
+                self._tails[key] = tail
+        return tail
 
 
 def _sweep(folder: Path) -> None:
@@ -78,24 +103,21 @@ def _is_running(pid: int) -> bool:
 
 
 def write_outputs(
-    folder: Path, parted: Parted, pairs: list[Pair], lines: Callable[[Iterable[Place]], Iterable[bytes]],
-    example: Callable[[bytes, Judged], Example],
+    folder: Path, parted: Parted, pairs: list[Pair], suspects: list[SuspectRow],
+    lines: Callable[[Iterable[Place]], Iterable[bytes]], example: Callable[[bytes, Judged], Example],
 ) -> None:  # fmt: skip
     """Write all files of FILES into `folder`. `lines` reads source lines, `example` makes a training row of one."""
     train, val = {id(row) for row in parted.train}, {id(row) for row in parted.val}
-    with Outputs(folder) as out:
+    verdicts = VerdictLines()
+    with storage_errors(folder), Outputs(folder) as out:
         source = lines(row.place for row in parted.rows)
         for row, names, line in zip(parted.rows, parted.removed_by, source, strict=True):
-            for name, judgement in row.judgements.items():
-                out.row(
-                    "verdicts",
-                    Verdict(row.trace_id, name, judgement.outcome, judgement.score, reason_of(name, row)),
-                )
+            out.raw("verdicts", verdicts.of(row))
             out.raw("rejected" if names else "kept", line)
             if id(row) in train or id(row) in val:
                 out.row("val" if id(row) in val else "train", example(line, row))
             else:
-                why = [reason_of(name, row) for name in names] or ["select: more than per_prompt"]
+                why = [reason_of(name, row) for name in names] or [f"select: {parted.left_out[id(row)]}"]
                 out.row("reasons", {"trace_id": row.trace_id, "rejected": bool(names), "reasons": why})
         read = iter(lines(row.place for pair in pairs for row in pair))
         for right, wrong in pairs:
@@ -106,6 +128,8 @@ def write_outputs(
                     right.trace_id, wrong.trace_id, chosen.prompt, chosen.completion, rejected.completion
                 ),
             )
+        for suspect in suspects:
+            out.row("suspect_references", suspect)
 
 
 def make_example(trace: Trace, trace_id: str, prompt: list[Message]) -> Example:

@@ -256,8 +256,9 @@ def harvest_wanted(recipe: Recipe, prompts: Iterable[Prompt]) -> Iterator[Wanted
         for sample in range(recipe.harvest.samples):
             for number in numbers_for(parties, recipe.harvest.assign, prompt, sample):
                 party = parties[number]
-                messages = rendered.setdefault(number, party.template.messages(prompt))
-                yield want(party, prompt, messages, sample)
+                if number not in rendered:
+                    rendered[number] = party.template.messages(prompt)
+                yield want(party, prompt, rendered[number], sample)
 
 
 def owed(wanted: Iterable[Wanted], index: Index, ledger: LedgerName) -> list[Wanted]:

@@ -8,6 +8,7 @@ learner learns (Singhal et al., 2023, https://arxiv.org/abs/2310.03716). Rows ar
 
 from __future__ import annotations
 
+from statistics import median
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +16,7 @@ import msgspec
 from r1distill.checks import Check, Judgement
 from r1distill.checks.correct import Correct
 from r1distill.funnel import Parted
-from r1distill.measure import Judged
+from r1distill.judged import Judged
 from r1distill.records import Message
 
 FORM = ("no answer found", "answer not marked as final")
@@ -56,6 +57,12 @@ def preference_pairs(parted: Parted, checks: dict[str, Check], per_prompt: int) 
         taken[right.order] = taken.get(right.order, 0) + 1
         pairs.append(Pair(right, nearest))
     return pairs
+
+
+def length_ratio(pairs: list[Pair]) -> float | None:
+    """The wrong answers' length over the right ones', in characters, median over the pairs; None without pairs."""
+    ratios = [pair.wrong.chars / max(1, pair.right.chars) for pair in pairs]
+    return round(median(ratios), 3) if ratios else None
 
 
 def _is_wrong(judgement: Judgement) -> bool:

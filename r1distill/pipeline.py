@@ -20,6 +20,7 @@ from r1distill.filter import filter as filter_traces
 from r1distill.harvest import harvest
 from r1distill.harvest_summary import HarvestSummary
 from r1distill.harvest_summary import tell as tell_harvest
+from r1distill.judging import check_judges
 from r1distill.problems import load_problems
 from r1distill.prompts import load_template, student_template
 from r1distill.recipe import Recipe
@@ -76,7 +77,7 @@ def run_all(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | Non
 
 def check_recipe(recipe: Recipe) -> None:
     """Find now what a later stage would stumble over: teachers, checks, templates. Raises RecipeError."""
-    build_checks(recipe.filter.checks, recipe.folder)
+    check_judges(recipe, build_checks(recipe.filter.checks, recipe.folder))
     for name, section in recipe.teacher.items():
         checked_for(name, section, recipe.harvest)
         if section.template is not None:

@@ -71,7 +71,7 @@ def funnel_plot(total: int, funnel: Sequence[dict[str, Any]], kept: int) -> str:
         axes.set_xlabel("traces")
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
-    return _drawn(draw)
+    return _drawn(draw, height=max(2.8, 0.9 + 0.24 * len(funnel)))
 
 
 def lengths_plot(kept: Sequence[int], rejected: Sequence[int]) -> str:

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-import msgspec
-
 from r1distill.records import Finish
 
 T = TypeVar("T")
@@ -171,13 +169,14 @@ class Queries:
         )
         return [tuple(row) for row in self.db.execute(query, (ledger, teacher, count))]
 
-    def measurements(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The cached values among `keys`, by key."""
-        found: dict[str, dict[str, Any]] = {}
-        for chunk in batched(keys, 500):
+    def measured(self, trace_ids: Iterable[str]) -> dict[str, bytes]:
+        """All that checks have measured on these traces, as JSON by key."""
+        found: dict[str, bytes] = {}
+        for chunk in batched(trace_ids, 500):
             marks = ",".join("?" * len(chunk))
-            rows = self.db.execute(f"SELECT key, value FROM measurements WHERE key IN ({marks})", chunk)
-            found.update((key, msgspec.json.decode(value)) for key, value in rows)
+            found.update(
+                self.db.execute(f"SELECT key, value FROM measurements WHERE trace_id IN ({marks})", chunk)
+            )
         return found
 
 

@@ -118,6 +118,6 @@ def explain() -> str:
             lines.append("")
         table = key.name if is_table else parent
         about = ", ".join(part for part in (key.type, key.unit, key.default) if part)
-        lines.append(f"{key.name}  ({about})")
+        lines += textwrap.wrap(f"{key.name}  ({about})", WIDTH, subsequent_indent="        ")
         lines += textwrap.wrap(key.doc, WIDTH, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines) + "\n"

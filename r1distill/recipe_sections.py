@@ -154,14 +154,33 @@ class SelectSection(Section):
 
     per_prompt: int | None = Field(default=None, ge=1)
     """At most so many traces per problem; default: all that passed."""
-    prefer: Literal["shortest", "longest", "random"] = "shortest"
-    """Which ones, when there are more."""
+    prefer: Literal["shortest", "longest", "random", "most_confident", "diverse"] = "shortest"
+    """Which ones, when there are more: "most_confident" by the score of the check confidence, else of agreement; "diverse" those
+    that differ most in their words (needs the check near_duplicate)."""
+    long_share: float | None = Field(default=None, ge=0, le=1)
+    """Instead of `prefer`: this share of the chosen traces are the longest of their problem (in tokens), the rest the shortest;
+    0.2 is the mixture for small students of arXiv 2502.12143. Needs `per_prompt`."""
+    caps: dict[str, Any] = {}
+    """At most so many training and validation rows of each value of a tag, as in { language = 2000 }, or by value, as in
+    { topic = { algebra = 500, "*" = 1000 } }. Every problem gives its first trace before any gives a second."""
     pairs_per_prompt: int = Field(default=1, ge=0)
     """At most so many preference pairs per problem in pairs.jsonl: a right answer over the wrong one nearest in length."""
     val_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Share of the problems whose traces go to val.jsonl instead of train.jsonl."""
+    parquet: bool = False
+    """Write train, val and pairs as Parquet files, too (needs pyarrow)."""
     seed: int = 0
-    """Seed of the random choice and of the train/val split."""
+    """Seed of the random choice, of the mixture, of the order in which caps fill and of the train/val split."""
+
+    _check_caps = field_validator("caps")(recipe_values.caps)
+
+    @model_validator(mode="after")
+    def _mixture(self) -> SelectSection:
+        if self.long_share is not None and self.per_prompt is None:
+            raise ValueError("long_share needs per_prompt: how many traces of a problem to choose")
+        if self.long_share is not None and self.prefer != "shortest":
+            raise ValueError("long_share chooses by length, so leave prefer out")
+        return self
 
 
 class FilterSection(Section):
@@ -205,11 +224,21 @@ class TrainSection(Section):
 
     objective: Literal["sft"] = "sft"
     """Hard labels: fine-tuning on the traces, loss on the completion only."""
+    method: Literal["lora", "qlora", "full"] = "lora"
+    """What is trained: an adapter, an adapter over weights in 4 bits (needs bitsandbytes), or all weights."""
     lora: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
-    """Handed to peft.LoraConfig unchanged."""
+    """Handed to peft.LoraConfig unchanged. Rank 16 holds some thousand traces; 64 to 256 suits tens of thousands and more
+    (https://thinkingmachines.ai/blog/lora/)."""
     sft: dict[str, Any] = {}
-    """Handed to trl.SFTConfig unchanged, over our defaults (max_length 4096 tokens, learning rate 2e-4, 3 epochs,
-    cosine schedule)."""
+    """Handed to trl.SFTConfig unchanged, over our defaults (max_length 4096 tokens, learning rate 2e-4 or with method =
+    "full" 2e-5, 3 epochs, cosine schedule down to a tenth, 8 rows per step). packing = true lays rows end to end, each
+    for itself."""
+    overlong: Literal["drop", "truncate", "raise"] = "drop"
+    """Rows of more than max_length tokens: left out and counted, cut (they then teach no answer and no end), or an error."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights: those of the last step, or those with the lowest validation loss (asked after every epoch)."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop when so many validations in a row brought no lower loss (sets keep = "best")."""
     seed: int = 0
     """Seed of the adapter's first weights and of the order of rows."""
 
@@ -249,6 +278,9 @@ class Recipe(Section):
     """The problems and the template."""
     teacher: dict[str, TeacherSection] = {}
     """One table per teacher: [teacher.r1]."""
+    judge: dict[str, TeacherSection] = {}
+    """Models that only judge, with the keys of a teacher: [judge.critic]; the check judge names them, the harvest never asks
+    them."""
     harvest: HarvestSection = Field(default_factory=HarvestSection)
     """Answers per problem, pace, timeouts."""
     filter: FilterSection = Field(default_factory=FilterSection)
@@ -264,13 +296,20 @@ class Recipe(Section):
     source: Path | None = Field(default=None, exclude=True, repr=False)
     """The file it was read from; None when it came from a run folder or from Python."""
 
-    @field_validator("teacher")
+    @field_validator("teacher", "judge")
     @classmethod
     def _teacher_names(cls, teachers: dict[str, TeacherSection]) -> dict[str, TeacherSection]:
         for name in teachers:
             if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
                 raise ValueError(f"{name!r} is no teacher name: use letters, digits, dot, dash, underscore")
         return teachers
+
+    @model_validator(mode="after")
+    def _one_name_one_model(self) -> Recipe:
+        both = [name for name in self.judge if name in self.teacher]
+        if both:
+            raise ValueError(f"[judge.{both[0]}] and [teacher.{both[0]}] have one name: call one of them otherwise")
+        return self
 
     def path(self, text: str) -> Path:
         """`text` as a path, relative to the recipe's folder; ~ is the home folder."""

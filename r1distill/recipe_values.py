@@ -55,6 +55,17 @@ def sampling(table: dict[str, Any] | None) -> dict[str, Any] | None:
     return plain(table)
 
 
+def caps(table: dict[str, Any]) -> dict[str, Any]:
+    """A table of caps by tag: each a whole number of traces, or a table of such numbers by the tag's value."""
+    for tag, cap in table.items():
+        for value, most in cap.items() if isinstance(cap, dict) else [("", cap)]:
+            if type(most) is not int or most < 0:
+                raise ValueError(
+                    f"{f'{tag}.{value}'.rstrip('.')} must be a whole number of traces, at least 0"
+                )
+    return table
+
+
 def variable_name(name: str | None) -> str | None:
     """The name of an environment variable; what looks like a key is refused and never repeated."""
     if name is not None and (KEY_LIKE.match(name) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)):

@@ -8,8 +8,6 @@ is shown as a sign, so that hostile trace text can do no harm.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +17,16 @@ import msgspec
 from r1distill import plots
 from r1distill.errors import InputError
 from r1distill.index import Index
-from r1distill.ledger import read_lines, write_atomic
+from r1distill.ledger import write_atomic
 from r1distill.recipe import Recipe
-from r1distill.records import Prompt, Trace
+from r1distill.report_filter import Filtered, examples, mixture_of, overlaps_of, rows_of
 from r1distill.run import Run, read_json
 from r1distill.scores import Difference, Score
 from r1distill.show import Show, dollars, duration, plain
 from r1distill.version import __version__
 
-EXAMPLES_KEPT = 3
-MOST_REASONS = 12
-"""So many reasons get an example each, the most frequent first."""
-SHOWN_CHARS = 3000
-"""So much of an example's question, reasoning and answer is shown."""
+MOST_LISTED = 40
+"""So many reasons are listed with their counts."""
 
 
 class ReportSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,25 +36,6 @@ class ReportSummary(msgspec.Struct, frozen=True, kw_only=True):
     sections: list[str]
     plots: int
     dry_run: bool = False
-
-
-class ShownTrace(msgspec.Struct, frozen=True):
-    """An example as the page shows it."""
-
-    title: str
-    question: str
-    reference: str | None
-    text: str
-    """Reasoning, a line, answer."""
-
-
-class Filtered(msgspec.Struct):
-    """What the page shows of the traces of a filter run; lengths are completion tokens, where they are known."""
-
-    kept: list[ShownTrace] = []
-    rejected: list[ShownTrace] = []
-    kept_lengths: list[int] = []
-    rejected_lengths: list[int] = []
 
 
 def report(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None = None) -> ReportSummary:
@@ -93,7 +69,8 @@ def gather(recipe: Recipe, run: Run) -> dict[str, Any]:
     stages = {verb: run.latest(verb) for verb in ("filter", "train", "evaluate")}
     found = {verb: stage[1] if stage else None for verb, stage in stages.items()}
     filtered = examples(run, stages["filter"][0]) if stages["filter"] else Filtered()
-    metrics = list(_rows(stages["train"][0] / "metrics.jsonl")) if stages["train"] else []
+    overlaps = overlaps_of(stages["filter"][1]) if stages["filter"] else None
+    metrics = list(rows_of(stages["train"][0] / "metrics.jsonl")) if stages["train"] else []
     with Index(run.folder / "index.sqlite") as index:
         index.catch_up("traces", run.ledger_folder("traces"))
         totals, failures = index.totals("traces"), index.failure_counts("traces")
@@ -107,57 +84,15 @@ def gather(recipe: Recipe, run: Run) -> dict[str, Any]:
         "scores": msgspec.convert(evaluated.get("scores", []), list[Score]),
         "differences": msgspec.convert(evaluated.get("differences", []), list[Difference]),
         "filtered": filtered,
+        "overlaps": overlaps,
+        "mixture": mixture_of(found["filter"]),
+        "most_listed": MOST_LISTED,
         "recipe": read_json(run.folder / "recipe.resolved.json"),
     }
     facts["plots"] = _plots(facts, metrics) if plots.available() else {}
     facts["limits"] = limits(facts["scores"], facts["differences"])
     facts["recipe_text"] = json.dumps(facts["recipe"], indent=2, ensure_ascii=False)
     return facts
-
-
-def examples(run: Run, stage: Path) -> Filtered:
-    """A few traces to look at, kept ones of different problems and one per reason of rejection; the lengths of all."""
-    prompts = {prompt.id: prompt for prompt in run.prompts()}
-    reasons = {row["trace_id"]: row["reasons"] for row in _rows(stage / "reasons.jsonl") if row["rejected"]}
-    counts = Counter(reason for found in reasons.values() for reason in found)
-    wanted = [
-        reason for reason, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_REASONS]
-    ]
-    shown, seen = Filtered(), set[str]()
-    for trace in _traces(stage / "kept.jsonl"):
-        shown.kept_lengths += _length(trace)
-        if len(seen) < EXAMPLES_KEPT and trace.prompt_id not in seen:
-            seen.add(trace.prompt_id)
-            shown.kept.append(_shown("kept", trace, prompts))
-    by_reason: dict[str, ShownTrace] = {}
-    for trace in _traces(stage / "rejected.jsonl"):
-        shown.rejected_lengths += _length(trace)
-        for reason in reasons.get(trace.id, []):
-            if reason in wanted and reason not in by_reason:
-                by_reason[reason] = _shown(f"{reason} ({counts[reason]:,} traces)", trace, prompts)
-    shown.rejected = [by_reason[reason] for reason in wanted if reason in by_reason]
-    return shown
-
-
-def _traces(path: Path) -> Iterator[Trace]:
-    decoder = msgspec.json.Decoder(Trace)
-    for _, line in read_lines(path):
-        yield decoder.decode(line)
-
-
-def _length(trace: Trace) -> list[int]:
-    return [] if trace.usage.completion_tokens is None else [trace.usage.completion_tokens]
-
-
-def _shown(title: str, trace: Trace, prompts: dict[str, Prompt]) -> ShownTrace:
-    prompt = prompts.get(trace.prompt_id)
-    question = prompt.question if prompt else trace.messages[-1].content if trace.messages else ""
-    text = "\n———\n".join(part for part in (trace.reasoning, trace.answer) if part)
-    return ShownTrace(title, _cut(question), prompt.answer if prompt else None, _cut(text))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + " …"
 
 
 def _plots(facts: dict[str, Any], metrics: list[dict[str, Any]]) -> dict[str, str]:
@@ -201,11 +136,6 @@ def _form_against_skill(d: Difference, base: Score) -> str:
         "together. The rest may be a way of working that suits the model (short written steps, as in the training traces) "
         "as well as new skill: these scores can't tell the two apart. Problems of unseen kinds are the better test of skill."
     )
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    for _, line in read_lines(path) if path.exists() else ():
-        yield msgspec.json.decode(line)
 
 
 def render(facts: dict[str, Any]) -> str:

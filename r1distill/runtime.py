@@ -17,6 +17,7 @@ from r1distill.prompts import Template, student_template
 from r1distill.recipe import Recipe
 from r1distill.recipe_sections import PriceSection, StudentSection, TeacherSection
 from r1distill.run import Run
+from r1distill.show import Show
 from r1distill.teachers.client import Endpoint
 from r1distill.teachers.embedded import embedded_server
 from r1distill.teachers.endpoints import check_sampling, clean_url, open_endpoint
@@ -60,33 +61,82 @@ def _teacher(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:
 
 
 def _base(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:
-    return _learner(recipe, sampling, "base", None)
+    return _learner(recipe, run, sampling, "base", None)
 
 
 def _student(recipe: Recipe, run: Run, sampling: dict[str, Any]) -> Contestant:
+    if recipe.student is not None and recipe.student.base_url is None:
+        trained, _ = _servable(recipe, run)
+        return _learner(recipe, run, sampling, "student", trained)
+    last = run.latest("train")
+    return _learner(recipe, run, sampling, "student", last[0] if last else None)
+
+
+def trained_student(recipe: Recipe, run: Run) -> tuple[Path, dict[str, Any]]:
+    """The folder and the summary of the run's last training.
+
+    Raises InputError when there is none or it is of another base than the recipe's, RecipeError without [student].
+    """
+    if recipe.student is None:
+        raise RecipeError("The recipe has no [student] table, so there is no student.")
     trained = run.latest("train")
-    if trained is None and recipe.student is not None and recipe.student.base_url is None:
+    if trained is None:
+        raise InputError(f"{run.folder} has no trained student yet: run train first.")
+    folder, summary = trained
+    if summary.get("base") != recipe.student.base:
         raise InputError(
-            f"{run.folder} has no trained student yet: run train first, or leave it out (evaluate.models)."
+            f"The last training ({folder}) is of the base {summary.get('base')}, the recipe says {recipe.student.base}: "
+            "train again."
         )
-    if trained is not None and recipe.student is not None and recipe.student.base_url is None:
-        _check_trained(recipe, recipe.student, *trained)
-    return _learner(recipe, sampling, "student", trained[0] if trained else None)
+    return folder, summary
 
 
-def _check_trained(recipe: Recipe, section: StudentSection, folder: Path, summary: dict[str, Any]) -> None:
-    """Raises InputError when the last training is of another base, or can't be served as this kind of base is."""
-    if summary.get("base") != section.base:
-        raise InputError(
-            f"The last training ({folder}) is of the base {summary.get('base')}, the recipe says {section.base}: train again."
-        )
-    if _is_gguf(section.base) and not (folder / "adapter.gguf").is_file():
+def weights_of(training: Path) -> Path:
+    """What a training left: train/<id>/adapter, or train/<id>/model after full fine-tuning. Raises InputError."""
+    for name, sign in (("adapter", "adapter_config.json"), ("model", "config.json")):
+        if (training / name / sign).is_file():
+            return training / name
+    raise InputError(f"{training} has no weights any more: run train again.")
+
+
+def student_weights(recipe: Recipe, run: Run) -> tuple[Path, Path | None]:
+    """What to serve as the trained student: a GGUF base and its adapter, or a folder with all weights and None.
+
+    Raises as `trained_student` does, and InputError when llama.cpp can't serve the adapter.
+    """
+    folder, section = _servable(recipe, run)
+    trained = weights_of(folder)
+    if trained.name == "model":
+        return trained, None
+    base = _base_path(section, recipe)
+    if base.suffix.lower() == ".gguf":
+        return base, folder / "adapter.gguf"
+    return _merged(base, trained), None
+
+
+def _servable(recipe: Recipe, run: Run) -> tuple[Path, StudentSection]:
+    folder, _ = trained_student(recipe, run)
+    assert recipe.student is not None
+    lacking = weights_of(folder).name == "adapter" and not (folder / "adapter.gguf").is_file()
+    if _is_gguf(recipe.student.base) and lacking:
         raise InputError(
             f"{folder} has no adapter.gguf, so llama.cpp can't serve it: train with train.lora.target_modules = 'all-linear'."
         )
+    return folder, recipe.student
 
 
-def _learner(recipe: Recipe, sampling: dict[str, Any], name: str, trained: Path | None) -> Contestant:
+def exported(recipe: Recipe, name: str, weights: Path, sampling: dict[str, Any]) -> Contestant:
+    """An exported student, a GGUF file or a merged folder, asked with the student's own words. Raises RecipeError."""
+    party = Party(name, weights_digest(weights), student_template(recipe), sampling)
+    facts = {"what": f"{weights.name} with {party.template.name}", **_sizes(weights)}
+    if weights.suffix.lower() == ".gguf":
+        return Contestant(party, _gguf_start(recipe, weights, None), facts)
+    return Contestant(party, lambda log: local_server(weights, log), facts)
+
+
+def _learner(
+    recipe: Recipe, run: Run, sampling: dict[str, Any], name: str, trained: Path | None
+) -> Contestant:
     section = recipe.student
     if section is None:
         raise RecipeError("The recipe has no [student] table, so there is no base or student to score.")
@@ -94,6 +144,8 @@ def _learner(recipe: Recipe, sampling: dict[str, Any], name: str, trained: Path 
     if section.base_url is not None:
         return _own_server(recipe, section, name, template, sampling, trained)
     base = _base_path(section, recipe)
+    if _trained_whole(recipe, run):
+        return _whole(recipe, base, name, template, sampling, trained)
     adapter = trained / "adapter" if trained else None
     words = template.name + (f", adapter {trained.name}" if trained else "")
     key = weights_digest(base) + (f"+{weights_digest(adapter)}" if adapter else "")
@@ -108,6 +160,31 @@ def _learner(recipe: Recipe, sampling: dict[str, Any], name: str, trained: Path 
         return local_server(_merged(base, adapter), log)
 
     return Contestant(party, start, facts)
+
+
+def _trained_whole(recipe: Recipe, run: Run) -> bool:
+    last = run.latest("train")
+    return (
+        last is not None and recipe.train.method == "full" and (last[0] / "model" / "config.json").is_file()
+    )
+
+
+def _whole(
+    recipe: Recipe, base: Path, name: str, template: Template, sampling: dict[str, Any], trained: Path | None
+) -> Contestant:
+    """Base or student of a full fine-tuning, both served from their folders: a GGUF base as it was dequantised to train."""
+    from r1distill.objectives.students import locate, materialise
+
+    if trained is None and base.suffix.lower() == ".gguf":
+        assert recipe.student is not None
+        student = locate(recipe.student.base, recipe.folder)
+        assert student is not None
+        base = materialise(student, Show(0))
+    folder = base if trained is None else trained / "model"
+    words = template.name + (f", all weights of {trained.name}" if trained else "")
+    facts = {"what": f"{base.name} with {words}", **_sizes(folder)}
+    party = Party(name, weights_digest(folder), template, sampling)
+    return Contestant(party, lambda log: local_server(folder, log), facts)
 
 
 def _merged(base: Path, adapter: Path | None) -> Path:
@@ -133,10 +210,14 @@ def _is_gguf(base: str) -> bool:
     return base == "embedded" or base.lower().endswith(".gguf")
 
 
+def embedded_like(recipe: Recipe) -> TeacherSection:
+    """How the embedded server is run: as the recipe's first embedded teacher is, else by default."""
+    embedded = (t for t in recipe.teacher.values() if t.provider == "embedded")
+    return next(embedded, TeacherSection(provider="embedded"))
+
+
 def _gguf_start(recipe: Recipe, base: Path, adapter: Path | None) -> Open:
-    like = next(
-        (t for t in recipe.teacher.values() if t.provider == "embedded"), TeacherSection(provider="embedded")
-    )
+    like = embedded_like(recipe)
 
     def start(log: Path) -> AbstractContextManager[Endpoint]:
         return embedded_server(

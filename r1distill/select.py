@@ -1,46 +1,59 @@
 """Which of the traces that passed become training rows, and which problems are held back for validation.
 
-Pure functions of ids and a seed: an added trace or problem never moves another one.
+In: the kept traces. First each problem's most wanted ones (preference.py, or mixing.py for a mixture of long and short ones),
+then the caps by tag (caps.py). Pure functions of ids and a seed: an added problem moves another one only at a cap or a mixture.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from r1distill.measure import Judged
+from r1distill.caps import over_caps
+from r1distill.checks import Check
+from r1distill.judged import Judged
+from r1distill.mixing import Mix, mix_of, mixed
+from r1distill.preference import chance, check_behind, most_wanted
 from r1distill.recipe_sections import SelectSection
+from r1distill.records import Prompt
+
+OVER_PER_PROMPT = "more than per_prompt"
 
 
-def select(kept: list[Judged], settings: SelectSection) -> list[Judged]:
-    """At most `per_prompt` traces of each problem, the preferred ones, in the order of the set."""
-    if settings.per_prompt is None:
-        return kept
-    by_prompt: dict[str, list[Judged]] = {}
+class Selection(NamedTuple):
+    """What was chosen of the kept traces."""
+
+    chosen: list[Judged]
+    """In the order of the set."""
+    left_out: dict[int, str]
+    """Why a kept trace is not among them, by id(row)."""
+    mix: Mix | None
+    """The lengths, where `long_share` is set."""
+
+
+def select(
+    kept: list[Judged], settings: SelectSection, checks: Mapping[str, Check], problems: Mapping[int, Prompt]
+) -> Selection:
+    """The traces to train on; `problems` by their number in the set. Raises RecipeError (see `check_behind`)."""
+    groups: dict[str, list[Judged]] = {}
     for row in kept:
-        by_prompt.setdefault(row.prompt_id, []).append(row)
-    chosen = {
-        id(row) for rows in by_prompt.values() for row in _preferred(rows, settings)[: settings.per_prompt]
-    }
-    return [row for row in kept if id(row) in chosen]
-
-
-def _preferred(rows: list[Judged], settings: SelectSection) -> list[Judged]:
-    """The most wanted first; length is counted in characters of reasoning and answer; ties keep the set's order."""
-    if settings.prefer == "random":
-        return sorted(rows, key=lambda row: _hash(settings.seed, "choice", row.trace_id))
-    return sorted(rows, key=lambda row: row.chars, reverse=settings.prefer == "longest")
+        groups.setdefault(row.prompt_id, []).append(row)
+    taken: dict[int, bool] = {}
+    if settings.long_share is not None:
+        picked, taken = mixed(groups, settings)
+    else:
+        check = check_behind(checks, settings)
+        picked = {name: most_wanted(rows, settings, check) for name, rows in groups.items()}
+    wanted = {id(row) for rows in picked.values() for row in rows}
+    left_out = {id(row): OVER_PER_PROMPT for row in kept if id(row) not in wanted}
+    left_out |= over_caps(picked, settings.caps, problems, settings.seed)
+    chosen = [row for row in kept if id(row) not in left_out]
+    return Selection(chosen, left_out, mix_of(chosen, taken) if settings.long_share is not None else None)
 
 
 def validation_prompts(prompt_ids: Iterable[str], settings: SelectSection) -> set[str]:
     """The problems whose traces go to val.jsonl: each by its own hash, never all of them."""
     known = set(prompt_ids)
     share = settings.val_fraction
-    held = {prompt_id for prompt_id in known if _hash(settings.seed, "split", prompt_id) < share}
+    held = {prompt_id for prompt_id in known if chance(settings.seed, "split", prompt_id) < share}
     return held if held != known else set()
-
-
-def _hash(seed: int, purpose: str, text: str) -> float:
-    """A number from 0 to 1 that depends on nothing but its arguments."""
-    number = hashlib.sha256(f"{seed}/{purpose}/{text}".encode("utf-8", "replace")).digest()
-    return int.from_bytes(number[:8], "big") / 2**64

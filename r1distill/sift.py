@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +17,35 @@ from typing import Any
 
 import msgspec
 
+from r1distill.caps import caps_without_use
 from r1distill.checks.base import Check
 from r1distill.checks.keys import check_identity
 from r1distill.filter_diff import Earlier, compare
-from r1distill.funnel import FilterSummary, Parted, funnel, part, reasons, unjudged_count
-from r1distill.index import Index
+from r1distill.funnel import (
+    FilterSummary,
+    Parted,
+    funnel,
+    not_selected_reasons,
+    overlap,
+    part,
+    reasons,
+    unjudged_count,
+)
+from r1distill.index import MEASUREMENTS, Index
+from r1distill.judged import NOTHING
 from r1distill.ledger import write_atomic
-from r1distill.measure import Judged, Measured, Place, Source, measure_and_judge
+from r1distill.measure import Judged, Logprobs, Measured, Place, Source, measure_and_judge
 from r1distill.outputs import FILES, write_outputs
-from r1distill.pairs import preference_pairs
+from r1distill.pairs import Pair, length_ratio, preference_pairs
+from r1distill.parquet_files import COLUMNS, need_pyarrow, refuse_foreign, remove_parquet, write_parquet
+from r1distill.preference import check_behind
 from r1distill.recipe_sections import SelectSection
-from r1distill.records import Example
+from r1distill.records import Example, Prompt
 from r1distill.run import read_json
 from r1distill.show import Show
+from r1distill.suspects import reads, suspects
 
-FILTER_VERSION = 3
+FILTER_VERSION = 4
 """Raised when the same settings and traces lead to other files."""
 
 
@@ -56,10 +70,18 @@ class Material:
     """Further fields of the summary."""
     card: Callable[[Parted, FilterSummary], str]
     """README.md of the result."""
+    logprobs: Logprobs | None = None
+    """What lies beside the traces, where a check wants it."""
 
 
 def settings_of(checks: dict[str, Check], select: SelectSection, more: dict[str, Any]) -> dict[str, Any]:
-    """All settings that the outputs depend on, for the stage's id."""
+    """All settings that the outputs depend on, for the stage's id.
+
+    Raises RecipeError for a selection that needs a check that is not there, MissingPackageError without pyarrow for Parquet.
+    """
+    check_behind(checks, select)
+    if select.parquet:
+        need_pyarrow()
     tables = {
         name: {**check_identity(check), "judging": check.model_dump(mode="json")}
         for name, check in checks.items()
@@ -79,23 +101,40 @@ def sift(
     """
     started = time.monotonic()
     count_only = dry_run and earlier is None
+    if select.parquet:
+        refuse_foreign(material.folder)
+    problems: dict[int, Prompt] = {}
+    sources = _noting(material.sources(), problems)
+    keep = {*reads(checks), check_behind(checks, select) or ""} & set(checks)
     with show.progress("Measuring", material.total) as progress:
-        found = measure_and_judge(material.sources(), checks, index, workers, progress.update, count_only)
+        found = measure_and_judge(sources, checks, index, workers, progress.update, count_only, keep, material.logprobs)
     if count_only:
         return _summary(material, found, started, dry_run=True)
-    parted = part(found.rows, checks, select)
+    doubts = suspects(found.rows, checks, problems)
+    parted = part(found.rows, checks, select, problems)
+    for row in found.rows:
+        row.values = NOTHING
     pairs = preference_pairs(parted, checks, select.pairs_per_prompt)
-    counts = {**_counts(parted, checks), "pairs": len(pairs), "dry_run": dry_run}
-    counts["diff"] = compare(earlier, parted) if earlier is not None else None
+    counts = {**_counts(parted, checks, pairs), "suspect_references": len(doubts), "parquet": select.parquet}
+    counts |= {"diff": compare(earlier, parted) if earlier is not None else None, "dry_run": dry_run}
     if not dry_run:
-        write_outputs(material.folder, parted, pairs, material.lines, material.example)
-    summary = _summary(material, found, started, **counts)
+        write_outputs(material.folder, parted, pairs, doubts, material.lines, material.example)
+        (write_parquet if select.parquet else remove_parquet)(material.folder)
+    useless = caps_without_use(select.caps, problems.values())
+    summary = _summary(material, found, started, useless, **counts)
     if not dry_run:
         write_atomic(material.folder / "README.md", material.card(parted, summary).encode("utf-8", "replace"))
     return summary
 
 
-def _counts(parted: Parted, checks: dict[str, Check]) -> dict[str, Any]:
+def _noting(sources: Iterable[Source], problems: dict[int, Prompt]) -> Iterator[Source]:
+    """The sources, while `problems` learns the problem of each number."""
+    for source in sources:
+        problems.setdefault(source.order, source.prompt)
+        yield source
+
+
+def _counts(parted: Parted, checks: dict[str, Check], pairs: list[Pair]) -> dict[str, Any]:
     chosen = [*parted.train, *parted.val]
     return {
         "kept": len(parted.kept),
@@ -107,15 +146,22 @@ def _counts(parted: Parted, checks: dict[str, Check]) -> dict[str, Any]:
         "unjudged": unjudged_count(parted),
         "funnel": funnel(parted, checks),
         "reasons": reasons(parted),
+        "overlap": overlap(parted),
+        "not_selected_reasons": not_selected_reasons(parted),
+        "mix": parted.mix,
+        "pairs": len(pairs),
+        "pairs_length_ratio": length_ratio(pairs),
     }
 
 
-def _summary(material: Material, found: Measured, started: float, **counts: Any) -> FilterSummary:
+def _summary(
+    material: Material, found: Measured, started: float, notes: Sequence[str] = (), **counts: Any
+) -> FilterSummary:
     own = [
         f"The check {name} raised an error, its traces are UNJUDGED: {text}"
         for name, text in found.errors.items()
     ]
-    facts = {**material.facts, "notes": [*material.facts.get("notes", []), *own]}
+    facts = {**material.facts, "notes": [*material.facts.get("notes", []), *own, *notes]}
     return FilterSummary(
         stage_id=material.stage_id, folder=str(material.folder), traces=len(found.rows), prompts=material.prompts,
         measured=found.measured, cached=found.cached, elapsed_s=round(time.monotonic() - started, 3), **facts, **counts,
@@ -130,7 +176,10 @@ def earlier_summary(data: dict[str, Any]) -> FilterSummary:
 def finished(folder: Path, stage: str) -> dict[str, Any] | None:
     """The summary of the same filter run, when it and all of its files are there."""
     done = read_json(folder / "summary.json")
-    whole = all((folder / f"{name}.jsonl").is_file() for name in FILES)
+    names = [f"{name}.jsonl" for name in FILES]
+    if done is not None and done.get("parquet"):
+        names += [f"{name}.parquet" for name in COLUMNS]
+    whole = all((folder / name).is_file() for name in names)
     return done if done is not None and done.get("stage_id") == stage and whole else None
 
 
@@ -148,10 +197,13 @@ def read_places(paths: list[Path], places: Iterable[Place]) -> Iterator[bytes]:
 
 @contextmanager
 def open_index(folder: Path, dry_run: bool) -> Iterator[Index]:
-    """The index in `folder`; for a dry run a copy of it that is thrown away, so that nothing is written."""
+    """The index in `folder`, with what shards have measured (measurements/ in it); for a dry run a copy of it that is thrown
+    away, so that nothing is written.
+    """
     path = folder / "index.sqlite"
     if not dry_run:
         with Index(path) as index:
+            index.take_in(folder / MEASUREMENTS)
             yield index
         return
     with tempfile.TemporaryDirectory(prefix="r1distill-") as scratch:
@@ -165,4 +217,5 @@ def open_index(folder: Path, dry_run: bool) -> Iterator[Index]:
             ):
                 source.backup(target)
         with Index(copy) as index:
+            index.take_in(folder / MEASUREMENTS)
             yield index

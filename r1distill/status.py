@@ -12,6 +12,7 @@ from r1distill.account import spent
 from r1distill.batch_ledger import slots_out
 from r1distill.errors import R1DistillError
 from r1distill.index import Index
+from r1distill.judges import judging_so_far
 from r1distill.live import live
 from r1distill.owed import Plan, harvest_plan
 from r1distill.queries import Queries, Standing
@@ -59,6 +60,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     spent_usd: float
     """By the harvest so far, lost attempts included, as far as it is known."""
     budget_usd: float | None
+    judge_replies: int
+    """Replies of the judges that the filter asked, on disk."""
+    judge_usd: float | None
+    """Spent on the judges so far, lost attempts included; None when the cost of some reply is unknown."""
     harvesting: dict[str, dict[str, Any]]
     """Harvests that are going on, by part: what they did in this call."""
     stages: dict[str, str]
@@ -93,6 +98,7 @@ def status(recipe: Recipe, run: Run) -> Status:
         watched = _Watched(index)
         plan = _plan(recipe, run, prompts, watched)
         held = index.holdings("traces")
+        judging = judging_so_far(recipe, run.folder)
         return Status(
             folder=str(run.folder), prompts=sum(1 for _ in prompts), wanted=plan.wanted if plan else None,
             there=plan.had - plan.had_failed if plan else None, failed=plan.had_failed if plan else None,
@@ -102,6 +108,7 @@ def status(recipe: Recipe, run: Run) -> Status:
             given_up=[GivenUp(name, final, count) for (name, final), count in watched.failures.most_common()],
             spent_usd=spent(recipe, run, index).total, budget_usd=recipe.harvest.budget_usd, harvesting=live(run),
             unreadable=index.unreadable,
+            judge_replies=judging.replies, judge_usd=judging.usd,
             stages={verb: found[0].name for verb in STAGES if (found := run.latest(verb))},
         )  # fmt: skip
 
@@ -139,6 +146,10 @@ def lines(state: Status) -> list[str]:
     if state.spent_usd or state.budget_usd:
         budget = f" of the budget of {dollars(state.budget_usd)}" if state.budget_usd is not None else ""
         text.append(f"Spent{budget}: {dollars(state.spent_usd)}, lost attempts included.")
+    if state.judge_replies or state.judge_usd != 0:
+        text.append(
+            f"Judges: {counted(state.judge_replies, 'reply', 'replies')} there, spent on them: {dollars(state.judge_usd)}."
+        )
     return text + [
         f"harvesting now ({part}, pid {now['pid']}): {now['done']:,}/{now['total']:,}, {now['line']}{_left(now)}"
         for part, now in state.harvesting.items()

@@ -1,42 +1,73 @@
-"""Plain trace files: JSONL in our own shape, or rows with a question, an answer with its reasoning, and maybe a reference.
+"""Trace files as one set, whatever they are: our own traces, or any format of importers/table.py.
 
-In: files. Out: traces with their problems, and where each line stands. A line that can't be read is noted with its
-reason, never fatal and never silent. Ids come from the content: trace id = digest of the line and how often it
-stood before, problem id = digest of the question.
+In: files. Out: traces with their problems, and where the line of each stands. A row that can't be read is noted with its
+reason, never fatal and never silent. Ids come from the content: trace id = digest of the line and how often it stood
+before, problem id = digest of the question. A row with several traces, and a row that must be unpacked first, is put away as
+one JSON line for each trace; that line is what counts for the id, and what kept.jsonl holds.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from r1distill.errors import InputError
+from r1distill.imported import sibling_prompts
+from r1distill.importers import Context, Detector, Found, Unread, traces_of
+from r1distill.importers.detect import chosen_formats
+from r1distill.importers.fields import read_row
+from r1distill.importers.readers import Line, lines_of
+from r1distill.importers.responses import request_key, stored_messages
+from r1distill.importers.scratch import Requests, Scratch, Skipped
+from r1distill.importers.table import QUESTION, REPLY
 from r1distill.measure import Place, Source
-from r1distill.records import FINISHES, AnswerKind, Finish, Message, Prompt, Trace, digest, prompt_id_of
-from r1distill.teachers.replies import usage_of
-from r1distill.thinking import split_thinking
+from r1distill.records import AnswerKind, Message, Prompt, Trace
 
-QUESTION = ("question", "problem", "instruction", "query", "prompt")
-REPLY = ("response", "completion", "output", "generation", "text")
-REASONING = ("reasoning", "reasoning_content", "thinking", "thought")
-FINISH = ("finish", "finish_reason", "stop_reason")
-REFERENCE = ("reference", "ground_truth", "expected_answer", "gold_answer")
-OWN = {"id", "slot", "prompt_id", "messages", "reasoning", "answer", "finish"}
-"""Fields that only our own traces have all of."""
 CHUNK_BYTES = 1 << 20
-MAX_LINE_BYTES = 64 << 20
-"""A longer line is no trace."""
+READER_VERSION = 2
+"""Raised when the same file gives other traces."""
+NO_TRACE = (ValueError, RecursionError)
+"""What a row that can't be read raises; msgspec's errors are ValueErrors too."""
+LICENCES = ("license", "licence")
+QUIET = ("plain", "r1distill")
+"""Formats that need no mention."""
+MOST_FIELDS = 1_000
+
+
+class Taken(NamedTuple):
+    """One trace of a file."""
+
+    order: int
+    """Number of its problem in `prompts`."""
+    trace: Trace
+    """Under the id that its line gives it."""
+    found: Found
+    place: Place
+    content: str
+    line: bytes
+    """What stands for it in kept.jsonl."""
+    path: Path
+    number: int
+    """Of the line in the file."""
 
 
 class TraceFiles:
     """Several files read as one set; after `sources` was read through, the problems and skipped lines are known."""
 
-    def __init__(self, files: list[Path], answer_kind: AnswerKind) -> None:
+    def __init__(
+        self, files: list[Path], answer_kind: AnswerKind, *, format: str | None = None,
+        columns: dict[str, str] | None = None, scratch: Path | None = None, keep_lines: bool = True,
+    ) -> None:  # fmt: skip
+        """`format`: its name, None to detect it; `columns`: what --map says; `scratch`: a folder for rows that have to be
+        unpacked; not to `keep_lines` writes none, so that `lines` can't be asked for them. Raises UsageError.
+        """
         self.files, self.answer_kind = files, answer_kind
         self.lines = 0
         """Lines of all files, once `fingerprints` has read them."""
@@ -44,10 +75,18 @@ class TraceFiles:
         self.asked: list[list[Message]] = []
         """For each problem the messages that a student is asked with when no template says otherwise."""
         self.questions: set[str] = set()
-        self.skipped: list[dict[str, Any]] = []
+        self.skipped = Skipped()
+        self.requests = Requests()
+        """Prompts that stand in files of their own, beside the answers."""
+        self.detector = Detector(chosen_formats(format, columns))
+        self._detector_again = Detector(self.detector.allowed)
+        """For lines that are read once more, which would be counted twice."""
+        self._is_mapped = bool(columns)
+        self._saved = {p.id: p for path in files for p in sibling_prompts(path)}
+        self._context = Context(answer_kind, self._saved, self.requests.get)
         self._seen_fields: Counter[str] = Counter()
-        self._number: dict[str, int] = {}
-        self._saved = {p.id: p for path in files for p in _sibling_prompts(path)}
+        self._number: dict[bytes, int] = {}
+        self._scratch = Scratch(scratch) if keep_lines else None
 
     def fingerprints(self) -> list[dict[str, Any]]:
         """Path, size in bytes and SHA-256 of each file. Raises InputError for one that can't be read."""
@@ -67,31 +106,145 @@ class TraceFiles:
 
     def sources(self) -> Iterator[Source]:
         """All readable traces, in the order of the files. Raises InputError when there is none."""
+        for taken in self.taken():
+            yield Source(taken.order, self.prompts[taken.order], taken.trace, taken.place, taken.content)
+
+    def taken(self) -> Iterator[Taken]:
+        """As `sources`, with the trace as the row has it beside the trace under its new id."""
         times: Counter[bytes] = Counter()
         samples: Counter[str] = Counter()
-        for number, path in enumerate(self.files):
-            for line_number, offset, line in _lines(path):
-                row = self._read(line, path, line_number)
-                if row is None:
-                    continue
-                prompt, trace, asked = row
-                key = hashlib.sha256(line).digest()
-                trace_id = digest({"line": key.hex(), "repeat": times[key]})
+        for number, path in self._answer_files():
+            for line, found in self._read(path):
+                key = hashlib.sha256(found.line or line.data).digest()
+                trace_id = trace_id_of_line(key.hex(), times[key])
                 times[key] += 1
-                order = self._order(prompt, asked)
-                trace = msgspec.structs.replace(
-                    trace, id=trace_id, prompt_id=prompt.id, sample=samples[prompt.id]
-                )
-                samples[prompt.id] += 1
-                place = Place(number, offset, len(line))
-                yield Source(order, self.prompts[order], trace, place, key.hex())
+                order = self._order(found)
+                extras = self._with_own_tags(found, self.prompts[order])
+                trace = replace(
+                    found.trace, id=trace_id, prompt_id=found.prompt.id, sample=samples[found.prompt.id], extras=extras
+                )  # fmt: skip
+                samples[found.prompt.id] += 1
+                place, row = self._place(number, line, found), found.line or line.data
+                yield Taken(order, trace, found, place, key.hex(), row, path, line.number)
         if not self.prompts:
             raise InputError(self._no_trace_sentence())
 
-    def _order(self, prompt: Prompt, asked: list[Message]) -> int:
-        key = digest(
-            [prompt.id, prompt.question, prompt.answer, prompt.answer_kind, prompt.tests, prompt.tags]
-        )
+    def lines_at(self, places: Iterable[Place]) -> Iterator[bytes]:
+        """The lines that stand for traces, in the order of their places, without newline."""
+        with ExitStack() as stack:
+            files = [stack.enter_context(path.open("rb")) for path in self.files]
+            for place in places:
+                if place.file < len(files):
+                    files[place.file].seek(place.offset)
+                    yield files[place.file].read(place.length)
+                else:
+                    assert self._scratch is not None, "keep_lines is off"
+                    yield self._scratch.get(place.offset, place.length)
+
+    def trace_of(self, line: bytes) -> Trace:
+        """The trace of a line of `lines_at`."""
+        again = traces_of(line, self._detector_again, self._context)
+        return next(found for found in again if isinstance(found, Found)).trace
+
+    def notes(self, listed_in: str = "skipped.jsonl") -> list[str]:
+        """What is to be told: skipped rows, requests that were read, formats that were recognised."""
+        told = []
+        if len(self.skipped):
+            first = next(iter(self.skipped))
+            told.append(
+                f"{len(self.skipped):,} lines can't be read as traces and are listed in {listed_in}; "
+                f"the first is {first['file']}:{first['line']} ({first['reason']})."
+            )
+        if len(self.requests):
+            told.append(f"{len(self.requests):,} prompts were read from files that lie beside the answers.")
+        rows = {name: count for name, count in self.detector.rows.items() if name not in QUIET}
+        if rows:
+            counts = ", ".join(f"{name} ({count:,} rows)" for name, count in rows.items())
+            told.append(f"Read as {counts}; --format or --map says otherwise.")
+        return told
+
+    def _answer_files(self) -> list[tuple[int, Path]]:
+        """The files with their numbers, but for those that hold only requests, which are read now."""
+        answers = []
+        for number, path in enumerate(self.files):
+            first = next(iter(lines_of(path)), None)
+            if first is not None and not self._is_mapped and self._holds_requests(first):
+                for line in lines_of(path):
+                    self._take_request(path, line)
+            else:
+                answers.append((number, path))
+        return answers
+
+    def _holds_requests(self, line: Line) -> bool:
+        try:
+            row = read_row(line.data)
+            return request_key(row) is not None or bool(stored_messages(row))
+        except NO_TRACE:
+            return False
+
+    def _take_request(self, path: Path, line: Line) -> None:
+        try:
+            if line.fault:
+                raise ValueError(line.fault)
+            row = read_row(line.data)
+            one = request_key(row)
+            found = [one] if one else stored_messages(row)
+            if not found:
+                raise ValueError("no request with an id, as the other rows of this file are")
+        except NO_TRACE as error:
+            self.skipped.add(path, line.number, _text(error))
+            return
+        for key, request in found:
+            self.requests.add(key, request)
+
+    def _read(self, path: Path) -> Iterator[tuple[Line, Found]]:
+        """The traces of a file; what is none is noted."""
+        for line in lines_of(path):
+            try:
+                if line.fault:
+                    raise ValueError(line.fault)
+                for found in traces_of(line.data, self.detector, self._context):
+                    if isinstance(found, Unread):
+                        self.skipped.add(path, line.number, found.reason)
+                    else:
+                        yield line, found
+            except NO_TRACE as error:
+                self.skipped.add(path, line.number, _text(error))
+                self._note_fields(line.data)
+
+    def _note_fields(self, line: bytes) -> None:
+        """Remember the columns of a row that is no trace, for the sentence that says there is none at all."""
+        try:
+            if not self.prompts and len(self._seen_fields) < MOST_FIELDS:
+                self._seen_fields.update(name[:80] for name in read_row(line).raws)
+        except NO_TRACE:
+            pass
+
+    def _place(self, number: int, line: Line, found: Found) -> Place:
+        if found.line is None and line.offset is not None:
+            return Place(number, line.offset, len(line.data))
+        if self._scratch is None:
+            return Place(len(self.files), 0, 0)
+        return Place(len(self.files), *self._scratch.put(found.line or line.data))
+
+    def _with_own_tags(self, found: Found, problem: Prompt) -> dict[str, Any]:
+        """The extras of a trace; a row whose tags differ from those of the first row with this problem keeps its own."""
+        own = {name: value for name, value in found.prompt.tags.items() if problem.tags.get(name) != value}
+        if not own:
+            return found.trace.extras
+        return found.trace.extras | {"tags": {**own, **found.trace.extras.get("tags", {})}}
+
+    def _order(self, found: Found) -> int:
+        """The number of the problem. One question with two references, with two licences, or after two conversations, is
+        two problems; other tags are those of the first row.
+        """
+        prompt, asked = found.prompt, found.asked
+        tags = prompt.tags
+        if prompt.id not in self._saved:
+            tags = {name: value for name, value in tags.items() if name in LICENCES}
+        earlier = [[m.role, m.content] for m in asked] if sum(m.role != "system" for m in asked) > 1 else []
+        says = [prompt.id, prompt.question, prompt.answer, prompt.answer_kind, prompt.tests, tags, earlier]
+        key = hashlib.blake2b(msgspec.json.encode(says, order="deterministic"), digest_size=16).digest()
         if key not in self._number:
             self._number[key] = len(self.prompts)
             self.prompts.append(prompt)
@@ -99,180 +252,22 @@ class TraceFiles:
             self.questions.add(prompt.id)
         return self._number[key]
 
-    def _read(self, line: bytes, path: Path, number: int) -> tuple[Prompt, Trace, list[Message]] | None:
-        try:
-            if len(line) > MAX_LINE_BYTES:
-                raise ValueError(f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
-            row = msgspec.json.decode(line)
-            if not isinstance(row, dict):
-                raise ValueError(f"the line is no JSON object but {type(row).__name__}")
-            self._seen_fields.update(row.keys())
-            return self._own(row) if row.keys() >= OWN else _foreign(row, self.answer_kind)
-        except (ValueError, RecursionError) as error:
-            text = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            self.skipped.append({"file": str(path), "line": number, "reason": text})
-            return None
-
-    def _own(self, row: dict[str, Any]) -> tuple[Prompt, Trace, list[Message]]:
-        """A trace as we write it; its problem from the run folder that the file lies in, else from its messages."""
-        trace = msgspec.convert(row, Trace)
-        asked = [m for m in trace.messages if m.role == "system"] + [
-            m for m in trace.messages if m.role == "user"
-        ][-1:]
-        question = asked[-1].content if asked else ""
-        prompt = self._saved.get(trace.prompt_id) or Prompt(
-            trace.prompt_id, question, _reference(row, REFERENCE), _kind(row, self.answer_kind)
-        )
-        return prompt, trace, asked
-
-    def trace_of(self, line: bytes) -> Trace:
-        """The trace of a line that was readable before."""
-        row = msgspec.json.decode(line)
-        return (self._own(row) if row.keys() >= OWN else _foreign(row, self.answer_kind))[1]
-
-    def notes(self) -> list[str]:
-        """A sentence about skipped lines, if there are any."""
-        if not self.skipped:
-            return []
-        first = self.skipped[0]
-        return [
-            f"{len(self.skipped):,} lines can't be read as traces and are listed in skipped.jsonl; "
-            f"the first is {first['file']}:{first['line']} ({first['reason']})."
-        ]
-
     def _no_trace_sentence(self) -> str:
         names = ", ".join(str(path) for path in self.files)
         fields = ", ".join(name for name, _ in self._seen_fields.most_common(20)) or "no JSON object at all"
-        reason = f" (line {self.skipped[0]['line']}: {self.skipped[0]['reason']})" if self.skipped else ""
+        first = next(iter(self.skipped), None)
+        reason = f" (line {first['line']}: {first['reason']})" if first else ""
         return (
             f"No trace can be read from {names}{reason}; the fields seen are: {fields}. A row needs a question "
-            f"({', '.join(QUESTION)} or messages) and an answer ({', '.join(REPLY)}, or reasoning and answer)."
+            f"({', '.join(QUESTION)} or messages) and an answer ({', '.join(REPLY)}, or reasoning and answer); for other "
+            "names use --map question=COLUMN,answer=COLUMN."
         )
 
 
-def _foreign(row: dict[str, Any], kind: AnswerKind) -> tuple[Prompt, Trace, list[Message]]:
-    """A row that is not ours. Raises ValueError naming what is missing."""
-    asked, question = _asked(row)
-    reasoning, answer, source = _reply(row)
-    had_reply = _has_reply(row)
-    reference = _reference(row, (*REFERENCE, "answer") if had_reply else REFERENCE)
-    prompt = Prompt(prompt_id_of(question), question, reference, _kind(row, kind))
-    teacher = _text(row, ("teacher", "model", "generator")) or "unknown"
-    trace = Trace(
-        id="", slot="", prompt_id=prompt.id, sample=0, teacher=teacher, model=teacher, messages=asked, reasoning=reasoning,
-        answer=answer, finish=_finish(row), usage=usage_of(row.get("usage")), reasoning_source=source,
-    )  # fmt: skip
-    return prompt, trace, asked
+def trace_id_of_line(content: str, repeat: int) -> str:
+    """The id of a trace: the digest of {line, repeat}, of the line's SHA-256 in hex and how often it stood before."""
+    return hashlib.sha256(f'{{"line":"{content}","repeat":{repeat}}}'.encode()).hexdigest()
 
 
-def _asked(row: dict[str, Any]) -> tuple[list[Message], str]:
-    """(the messages to ask, the question): from a question field, else from the messages before the last answer."""
-    question = _text(row, QUESTION)
-    if question is not None:
-        return [Message("user", question)], question
-    for name in ("messages", "prompt", "conversations"):
-        said = _messages(row.get(name))
-        asked = said[:-1] if said and said[-1].role == "assistant" else said
-        users = [m for m in asked if m.role == "user"]
-        if users:
-            return [*(m for m in asked if m.role == "system"), users[-1]], users[-1].content
-    raise ValueError(f"no question (none of {', '.join(QUESTION)}, messages)")
-
-
-def _reply(row: dict[str, Any]) -> tuple[str, str, str]:
-    """(reasoning, answer, where the reasoning stood)."""
-    apart = _text(row, REASONING)
-    text = _reply_text(row)
-    if text is None:
-        text = _text(row, ("answer", "content", "solution"))
-        if text is None or (apart is None and "answer" in row and not _has_thinking(text)):
-            raise ValueError(
-                f"no answer of a teacher (none of {', '.join(REPLY)}, messages, or reasoning with answer)"
-            )
-    if apart is not None:
-        return apart.strip(), text.strip(), "field"
-    return split_thinking(text)
-
-
-def _has_thinking(text: str) -> bool:
-    return "</think>" in text or "<think>" in text
-
-
-def _has_reply(row: dict[str, Any]) -> bool:
-    return _reply_text(row) is not None
-
-
-def _reply_text(row: dict[str, Any]) -> str | None:
-    found = _text(row, REPLY)
-    if found is not None:
-        return found
-    for name in ("completion", "messages", "conversations"):
-        said = _messages(row.get(name))
-        if said and said[-1].role == "assistant":
-            return said[-1].content
-    return None
-
-
-def _messages(value: Any) -> list[Message]:
-    """Chat messages in OpenAI's shape, or ShareGPT's (from/value); [] for anything else."""
-    roles = {"human": "user", "gpt": "assistant"}
-    found = []
-    for item in value if isinstance(value, list) else []:
-        role = item.get("role", item.get("from")) if isinstance(item, dict) else None
-        content = item.get("content", item.get("value")) if isinstance(item, dict) else None
-        if not isinstance(role, str) or not isinstance(content, str):
-            return []
-        found.append(Message(roles.get(role, role), content))
-    return found
-
-
-def _text(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
-    """The first of the fields that holds text (or a number), as text."""
-    for name in names:
-        value = row.get(name)
-        if isinstance(value, str) and value.strip():
-            return value
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return str(value)
-    return None
-
-
-def _reference(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
-    """The right answer, None when the row has none. Raises ValueError for one that is neither text nor number."""
-    for name in names:
-        found = _text(row, (name,))
-        if found is not None:
-            return found
-        if not isinstance(row.get(name), str | None):
-            raise ValueError(
-                f"the reference in {name!r} is neither text nor number but {type(row[name]).__name__}"
-            )
-    return None
-
-
-def _kind(row: dict[str, Any], default: AnswerKind) -> AnswerKind:
-    found = row.get("answer_kind")
-    return cast(AnswerKind, found) if found in get_args(AnswerKind) else default
-
-
-def _finish(row: dict[str, Any]) -> Finish:
-    return FINISHES.get((_text(row, FINISH) or "").lower(), "unknown")
-
-
-def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """(line number, offset, line without its newline) of every line that is not blank; the last may lack its newline."""
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, offset, line.rstrip(b"\n")
-            offset += len(line)
-
-
-def _sibling_prompts(path: Path) -> list[Prompt]:
-    """The problems of the run folder that a file in traces/ belongs to; [] when there is none."""
-    beside = path.resolve().parent.parent / "prompts.jsonl"
-    if path.resolve().parent.name != "traces" or not beside.is_file():
-        return []
-    decoder = msgspec.json.Decoder(Prompt)
-    return [decoder.decode(line) for _, _, line in _lines(beside)]
+def _text(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -1,77 +1,43 @@
 """VERB: the student learns from the kept traces.
 
 In: train.jsonl and val.jsonl of the run's current filter result, and [student] and [train] of the recipe. Out, in
-train/<id>/: adapter/ (PEFT), adapter.gguf for a GGUF student, metrics.jsonl, example.txt (one row as the student
-sees it), summary.json. The same settings, weights and rows again: nothing to do; an interrupted training of the
-same id continues from its last checkpoint. torch and its friends are imported only when training starts.
+train/<id>/: adapter/ (PEFT) or model/ (all weights), with a model card; adapter.gguf for a GGUF student, metrics.jsonl,
+loss.svg, example.txt (three rows as the student sees them), preflight.json, summary.json. The same settings, weights and
+rows again: nothing to do; an interrupted training of the same id continues from its last checkpoint. torch and its
+friends are imported only when training starts. Under `accelerate launch` every process calls the same; the first writes.
 """
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from filelock import FileLock, Timeout
 
+from r1distill import plots
 from r1distill.errors import InputError, LockedError, MissingPackageError, NothingKeptError, RecipeError
-from r1distill.ledger import read_lines, storage_errors
+from r1distill.ledger import read_lines, storage_errors, write_atomic
+from r1distill.model_card import model_card
+from r1distill.objectives import settings
 from r1distill.objectives.quiet import prepare_environment, quiet
 from r1distill.objectives.students import INSTALL, Student, locate
 from r1distill.recipe import Recipe
 from r1distill.records import Example, digest
 from r1distill.run import Run, read_json, stage_id
 from r1distill.show import Show, duration
+from r1distill.train_summary import CheckSummary, EmitSummary, TrainSummary
 
-__all__ = ["TrainSummary", "train"]
+__all__ = ["CheckSummary", "EmitSummary", "TrainSummary", "check", "emit", "speaks", "train"]
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "trl", "gguf")
 CHARACTERS_PER_TOKEN = 3.5
 """English reasoning in today's tokenizers, roughly; only --dry-run estimates with it."""
-
-
-class TrainSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training came to; figures of the training are null or 0 after a dry run."""
-
-    stage_id: str
-    folder: str
-    adapter: str | None
-    """The PEFT folder."""
-    adapter_gguf: str | None
-    """The adapter for llama.cpp, written for GGUF students."""
-    base: str
-    base_digest: str | None
-    """Null only for a hub student that a dry run did not fetch."""
-    rows: int
-    """Trained on (a dry run: rows there are)."""
-    validation_rows: int = 0
-    rows_dropped_too_long: int = 0
-    """Longer than train.sft.max_length; dropped whole, never cut."""
-    rows_dropped_no_target: int = 0
-    """Without reasoning and answer."""
-    rows_dropped_control_tokens: int = 0
-    """Their text spells a control token of the student, or a stray think tag."""
-    longest_row_tokens: int | None = None
-    """Prompt and completion of the longest row trained on (a dry run: estimated from characters, over all rows)."""
-    steps: int = 0
-    epochs: float = 0.0
-    trainable_parameters: int = 0
-    parameters: int = 0
-    first_loss: float | None = None
-    """Nats per labelled token, mean of the first tenth of the logged steps."""
-    last_loss: float | None = None
-    """The same of the last tenth."""
-    validation_loss: float | None = None
-    """Nats per labelled token over val.jsonl, after the last epoch."""
-    labelled_tokens: int = 0
-    """Trained on, over all epochs."""
-    tokens_per_s: float = 0.0
-    """Labelled tokens per second of training."""
-    elapsed_s: float = 0.0
-    """Of the training itself, over all resumptions, without loading."""
-    up_to_date: bool = False
 
 
 class _Rows(NamedTuple):
@@ -86,24 +52,106 @@ def train(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None 
     RecipeError (no [student], settings refused), MissingPackageError, StorageError; KeyboardInterrupt after a
     checkpoint was saved.
     """
-    show = show or Show(0)
-    if recipe.student is None:
-        raise RecipeError("The recipe has no [student] table, so there is nobody to train.")
+    show = _speaker(show)
     rows = _read_rows(run)
-    if not dry_run:
-        _require_packages()
-    student = locate(recipe.student.base, recipe.folder, fetch=not dry_run)
+    student = _student(recipe, fetch=not dry_run)
     stage = _stage_id(recipe, student, rows)
     done = read_json(run.stage("train", stage) / "summary.json")
     if done is not None:
         return _up_to_date(run, done, dry_run, show)
     if dry_run or student is None:
         return _say_plan(recipe, run, stage, student, rows, show)
+    if not settings.main_process():
+        return _train(recipe, run, stage, student, rows, show)
     with _one_at_a_time(run):
         summary = _train(recipe, run, stage, student, rows, show)
+        _write_card(recipe, run, summary, rows)
     run.save_recipe(recipe)
     run.finish_stage("train", stage, msgspec.to_builtins(summary))
     return summary
+
+
+def check(recipe: Recipe, run: Run, *, show: Show | None = None) -> CheckSummary:
+    """Prove, before any training, what the student would learn; writes nothing but the cache of a GGUF student.
+
+    A failed proof is `failure` in the summary. Raises as `train` does where nothing can be proven: no filter result, no
+    such student, no chat template, settings refused, no row left.
+    """
+    show = _speaker(show)
+    rows = _read_rows(run)
+    student = _student(recipe)
+    assert student is not None
+    stage = _stage_id(recipe, student, rows)
+    prepare_environment()
+    with quiet():
+        from r1distill.objectives import preflight, prepare
+
+        ready = prepare.prepare(
+            recipe.train, student, rows.train, rows.validation, run.stage("train", stage), show
+        )
+        prepare.tell(ready, show)
+    failure = preflight.failure(ready.findings)
+    if failure is None:
+        show.note(f"The preflight passed: {len(ready.job.rows):,} rows are ready to train on.")
+    return CheckSummary(
+        stage_id=stage, base=student.base, method=recipe.train.method, passed=failure is None, failure=failure,
+        rows=len(ready.job.rows), validation_rows=len(ready.job.validation), rows_too_long=ready.too_long,
+        rows_dropped_no_target=ready.no_target, rows_dropped_control_tokens=ready.control_tokens,
+        longest_row_tokens=ready.longest_tokens, findings=msgspec.to_builtins(ready.findings), shown=ready.shown,
+        estimate=msgspec.to_builtins(ready.footprint),
+    )  # fmt: skip
+
+
+def emit(
+    recipe: Recipe, run: Run, to: Path, *, dry_run: bool = False, show: Show | None = None
+) -> EmitSummary:
+    """Write the tokenised rows and a YAML for `trl sft` into `to`, for another machine to train.
+
+    Raises as `check` does, InputError for a failed proof, StorageError.
+    """
+    show = _speaker(show)
+    rows = _read_rows(run)
+    student = _student(recipe)
+    assert student is not None
+    prepare_environment()
+    with quiet():
+        from r1distill.objectives import emit as writer
+        from r1distill.objectives import preflight, prepare
+
+        ready = prepare.prepare(recipe.train, student, rows.train, rows.validation, to, show)
+        failure = preflight.failure(ready.findings)
+        if failure:
+            raise InputError(failure)
+        files = [] if dry_run else writer.emit(ready, to)
+        left = writer.not_handed_on(ready.job)
+    show.note(
+        f"{'Would write' if dry_run else 'Wrote'} {len(ready.job.rows):,} tokenised rows and {writer.YAML} to {to}; "
+        f"there: trl sft --config {writer.YAML}"
+    )
+    if left:
+        show.note(f"trl sft has no option for these keys of train.lora: {', '.join(left)}.")
+    return EmitSummary(
+        folder=str(to), files=[str(path.relative_to(to)) for path in files], base=student.base, rows=len(ready.job.rows),
+        validation_rows=len(ready.job.validation), not_handed_on=left,
+    )  # fmt: skip
+
+
+def speaks() -> bool:
+    """Whether this process writes and speaks: the only one, or the first of those that train together."""
+    return settings.main_process()
+
+
+def _speaker(show: Show | None) -> Show:
+    """Who tells people; of several processes only the first one speaks."""
+    return show if show is not None and settings.main_process() else Show(0)
+
+
+def _student(recipe: Recipe, fetch: bool = True) -> Student | None:
+    if recipe.student is None:
+        raise RecipeError("The recipe has no [student] table, so there is nobody to train.")
+    if fetch:
+        _require_packages()
+    return locate(recipe.student.base, recipe.folder, fetch=fetch)
 
 
 def _read_rows(run: Run) -> _Rows:
@@ -134,8 +182,9 @@ def _require_packages() -> None:
 
 
 def _stage_id(recipe: Recipe, student: Student | None, rows: _Rows) -> str:
-    settings = {
+    what = {
         "train": recipe.train.model_dump(mode="json"),
+        "defaults": settings.defaults(recipe.train),
         "base": student.digest if student else None,
     }
     inputs = [
@@ -143,7 +192,7 @@ def _stage_id(recipe: Recipe, student: Student | None, rows: _Rows) -> str:
         for part, examples in rows._asdict().items()
         for example in examples
     ]
-    return stage_id(settings, inputs)
+    return stage_id(what, inputs)
 
 
 def _up_to_date(run: Run, done: dict[str, Any], dry_run: bool, show: Show) -> TrainSummary:
@@ -161,8 +210,9 @@ def _say_plan(
     base = recipe.student.base if recipe.student else ""
     show.note(
         f"Would train {base}{'' if student else ' (fetched from the hub first)'} on {len(rows.train):,} rows, "
-        f"validate on {len(rows.validation):,}; the longest row has about {longest:,.0f} tokens, and rows over "
-        f"{recipe.train.sft.get('max_length', 4096)} would be dropped."
+        f"validate on {len(rows.validation):,}; the longest row has about {longest:,.0f} tokens, the limit is "
+        f"{recipe.train.sft.get('max_length', settings.DEFAULT_MAX_LENGTH_TOKENS):,} (over it: {recipe.train.overlong}). "
+        "--check proves and counts exactly."
     )
     return TrainSummary(
         stage_id=stage, folder=str(run.stage("train", stage)), adapter=None, adapter_gguf=None, base=base,
@@ -195,32 +245,59 @@ def _one_at_a_time(run: Run) -> Iterator[None]:
 def _train(recipe: Recipe, run: Run, stage: str, student: Student, rows: _Rows, show: Show) -> TrainSummary:
     prepare_environment()
     with quiet():
-        from r1distill.objectives import sft
-        from r1distill.objectives.prepare import prepare, write_gguf
+        from r1distill.objectives import prepare, sft
 
         folder = run.stage("train", stage)
-        ready = prepare(recipe.train, student, rows.train, rows.validation, folder, show)
+        ready = prepare.prepare(recipe.train, student, rows.train, rows.validation, folder, show)
+        prepare.approved(ready, show)
         outcome = sft.train_sft(ready.job, show)
-        gguf = write_gguf(student, folder, show)
+        adapter = recipe.train.method != "full"
+        gguf = prepare.write_gguf(student, folder, show) if adapter and settings.main_process() else None
     show.note(
         f"Trained {outcome.steps:,} steps in {duration(outcome.elapsed_s)}: loss {_figure(outcome.first_loss)} -> "
-        f"{_figure(outcome.last_loss)}, {outcome.tokens_per_s:,.0f} labelled tokens/s. Adapter: {folder / 'adapter'}"
+        f"{_figure(outcome.last_loss)}, {outcome.tokens_per_s:,.0f} labelled tokens/s. "
+        f"{'Adapter' if adapter else 'Model'}: {ready.job.result}"
     )
+    cut = recipe.train.overlong == "truncate"
     return TrainSummary(
         stage_id=stage,
         folder=str(folder),
-        adapter=str(folder / "adapter"),
+        method=recipe.train.method,
+        adapter=str(ready.job.result) if adapter else None,
+        model=None if adapter else str(ready.job.result),
         adapter_gguf=str(gguf) if gguf else None,
         base=student.base,
         base_digest=student.digest,
         rows=len(ready.job.rows),
         validation_rows=len(ready.job.validation),
-        rows_dropped_too_long=ready.too_long,
+        rows_dropped_too_long=ready.emptied if cut else ready.too_long,
+        rows_cut=ready.too_long - ready.emptied if cut else 0,
         rows_dropped_no_target=ready.no_target,
         rows_dropped_control_tokens=ready.control_tokens,
         longest_row_tokens=ready.longest_tokens,
         **msgspec.structs.asdict(outcome),
     )
+
+
+def _write_card(recipe: Recipe, run: Run, summary: TrainSummary, rows: _Rows) -> None:
+    """README.md beside the weights, and the loss as a picture where matplotlib is installed."""
+    folder = Path(summary.folder)
+    text = model_card(recipe, summary, _teachers(run, {row.trace_id for row in rows.train}))
+    write_atomic(Path(summary.adapter or summary.model or folder) / "README.md", text.encode())
+    metrics = [msgspec.json.decode(line) for _, line in read_lines(folder / "metrics.jsonl")]
+    if plots.available() and any(row["loss"] is not None for row in metrics):
+        address = plots.loss_plot(metrics)
+        write_atomic(folder / "loss.svg", base64.b64decode(address.partition(",")[2]))
+
+
+def _teachers(run: Run, trained: set[str]) -> Counter[str]:
+    """Rows by the teacher that wrote them, as kept.jsonl of the filter result says; empty where it says nothing."""
+    latest = run.latest("filter")
+    path = latest[0] / "kept.jsonl" if latest else None
+    if path is None or not path.is_file():
+        return Counter()
+    rows = (msgspec.json.decode(line) for _, line in read_lines(path))
+    return Counter(str(row["teacher"]) for row in rows if row.get("id") in trained and row.get("teacher"))
 
 
 def _figure(value: float | None) -> str:

@@ -92,10 +92,24 @@ def _gguf_parameters(file: Path) -> int | None:
 
 
 def _safetensors_parameters(file: Path) -> int | None:
-    """From the JSON header (https://huggingface.co/docs/safetensors): 8 bytes little-endian length, then the header."""
-    if file.suffix != ".safetensors":
-        return None
+    return None if file.suffix != ".safetensors" else sum(map(math.prod, _safetensors_shapes(file).values()))
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of all tensors of a GGUF file or a folder of safetensors, by the files' headers.
+
+    Raises InputError (no weights), ImportError when the gguf package is missing for a GGUF file.
+    """
+    if path.suffix.lower() == ".gguf":
+        from gguf import GGUFReader
+
+        return {str(t.name): tuple(int(n) for n in reversed(t.shape)) for t in GGUFReader(str(path)).tensors}
+    files = [file for file in weight_files(path) if file.suffix == ".safetensors"]
+    return {name: shape for file in files for name, shape in _safetensors_shapes(file).items()}
+
+
+def _safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """By the JSON header (https://huggingface.co/docs/safetensors): 8 bytes little-endian length, then the header."""
     with file.open("rb") as stream:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
-    return sum(int(math.prod(shape)) for shape in shapes)
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}

@@ -158,16 +158,17 @@ def test_same_again_is_nothing_to_do(cheap: World) -> None:
     assert cheap.filter().up_to_date
 
 
-def test_same_bytes_with_one_and_two_workers_and_without_the_index(harvested: World) -> None:
+def test_same_bytes_with_any_number_of_workers_and_without_the_index(harvested: World) -> None:
     harvested.filter()
     first = harvested.bytes()
     stage = (harvested.run.folder / "filter" / "latest").resolve()
-    (harvested.run.folder / "index.sqlite").unlink()
-    (stage / "summary.json").unlink()
-    harvested.data["filter"]["workers"] = 2
-    again = harvested.filter()
-    assert again.measured == 80 and again.cached == 0
-    assert harvested.bytes() == first
+    for workers in (2, 3):
+        (harvested.run.folder / "index.sqlite").unlink()
+        (stage / "summary.json").unlink()
+        harvested.data["filter"]["workers"] = workers
+        again = harvested.filter()
+        assert again.measured == 80 and again.cached == 0
+        assert harvested.bytes() == first
 
 
 def test_a_changed_threshold_measures_nothing(cheap: World) -> None:
@@ -296,6 +297,67 @@ def test_split_is_by_problem_and_never_empties_train(cheap: World) -> None:
         seen.add((summary.train, summary.val))
     assert len(seen) > 1
     assert len([p for p in (cheap.run.folder / "filter").iterdir() if not p.is_symlink()]) == 5
+
+
+def test_a_new_trace_costs_only_itself(cheap: World) -> None:
+    cheap.data["harvest"] = {"samples": 3}
+    assert cheap.filter().measured == 4 * 3 * 5
+    cheap.data["harvest"] = {"samples": 4}
+    summary = cheap.filter()
+    assert (summary.measured, summary.cached) == (4 * 5, 4 * 3 * 5)
+
+
+def test_a_changed_check_costs_only_itself(cheap: World) -> None:
+    source = (
+        "from r1distill.checks import Check, passed\n"
+        "class Mine(Check):\n"
+        "    def measure(self, prompt, trace): return {'n': NUMBER}\n"
+        "    def judge(self, value): return passed(str(value['n']))\n"
+    )
+    cheap.data["filter"]["checks"]["mine"] = {"use": "mine.py:Mine"}
+    for number, measured in ((1, 96), (2, 16)):
+        (cheap.folder / "mine.py").write_text(source.replace("NUMBER", str(number)))
+        summary = cheap.filter()
+        assert summary.measured == measured
+        assert {r["reason"] for r in cheap.rows("verdicts") if r["check"] == "mine"} == {f"mine: {number}"}
+
+
+def test_what_correct_could_not_measure_is_not_known_to_others(harvested: World) -> None:
+    """Sample 3 of problem c times out: its own verdicts say so, its neighbours are judged without it."""
+    harvested.data["filter"]["checks"] |= {"difficulty": {"min_samples": 3}, "agreement": {}}
+    summary = harvested.filter()
+    assert (
+        summary.reasons["difficulty: correct: timeout"] == summary.reasons["agreement: correct: timeout"] == 1
+    )
+    funnel = {row.check: row for row in summary.funnel}
+    assert (funnel["difficulty"].unjudged, funnel["agreement"].unjudged) == (1, 1)
+    verdicts = {(row["trace_id"], row["check"]): row for row in harvested.rows("verdicts")}
+    timed_out = next(row["trace_id"] for row in verdicts.values() if row["reason"] == "correct: timeout")
+    lines = (harvested.run.ledger_folder("traces") / "part-1-of-1.jsonl").read_text().splitlines()
+    of_c = [row["id"] for row in map(json.loads, lines) if row["prompt_id"] == "c"]
+    assert timed_out == of_c[3]
+    assert [verdicts[one, "difficulty"]["score"] for one in of_c] == [0.667, 0.667, 0.667, None]
+    assert [verdicts[one, "agreement"]["score"] for one in of_c] == [0.667, 0.333, 0.667, None]
+
+
+def test_odd_values_of_a_check_of_ones_own(cheap: World) -> None:
+    (cheap.folder / "odd.py").write_text(
+        "from r1distill.checks import Check, passed\n"
+        "class Odd(Check):\n"
+        "    def measure(self, prompt, trace):\n"
+        "        return {'a': {'n': float('nan')}, 'b': None, 'c': {'n': object()}, 'd': {'n': (1, 2)}}[prompt.id]\n"
+        "    def judge(self, value): return passed(repr(value['n']))\n"
+    )
+    cheap.data["filter"]["checks"]["odd"] = {"use": "odd.py:Odd", "unjudged": "keep"}
+    said: list[set[tuple[str, str]]] = []
+    for maximum in (10_000, 20_000):  # fresh measurements and cached ones say the same
+        cheap.data["filter"]["checks"]["length"] = {"max_tokens": maximum}
+        cheap.filter()
+        odd = [row for row in cheap.rows("verdicts") if row["check"] == "odd"]
+        said.append({(row["outcome"], row["reason"]) for row in odd})
+    assert said[0] == said[1] == {
+        ("PASS", "odd: None"), ("PASS", "odd: [1, 2]"), ("UNJUDGED", "odd: error: TypeError"),
+    }  # fmt: skip
 
 
 def test_nothing_kept(cheap: World) -> None:

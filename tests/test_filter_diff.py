@@ -1,4 +1,4 @@
-"""What changes between two filter runs, and preference pairs."""
+"""What changes between two filter runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_filter import PROBLEMS, World
+from test_filter import World
 
 from r1distill.filter import filter_files
 from r1distill.recipe import parse_recipe
@@ -94,52 +94,19 @@ def test_a_diff_of_plain_files(tmp_path: Path) -> None:
     assert diff.lost + diff.same == 39
 
 
-def test_pairs_are_a_right_answer_over_the_wrong_one_nearest_in_length(world: World) -> None:
-    summary = world.filter()
-    pairs = world.rows("pairs")
-    assert summary.pairs == len(pairs) == 2
-    by_problem = {row["prompt"][-1]["content"]: row for row in pairs}
-    a = by_problem["Solve: What is 9 * 2?"]
-    assert a["chosen"][0]["content"].endswith("\\boxed{18}")
-    assert a["rejected"][0]["content"].endswith("\\boxed{19}")
-    assert a["chosen"][0]["role"] == a["rejected"][0]["role"] == "assistant"
-    assert a["prompt"][0]["role"] == "system"
-    d = by_problem["Solve: Say it."]  # what has no marked answer is a fault of form, no wrong answer
-    assert d["rejected"][0]["content"].endswith("\\boxed{8}")
-    ids = {row["trace_id"] for row in world.rows("train")}
-    assert {row["trace_id"] for row in pairs} <= ids
-    assert not {row["rejected_trace_id"] for row in pairs} & ids
-
-
-def test_as_many_pairs_as_wanted_and_no_wrong_answer_twice(world: World) -> None:
-    world.data["filter"]["select"] = {"val_fraction": 0, "pairs_per_prompt": 5}
-    assert world.filter().pairs == 3
-    used = [row["rejected_trace_id"] for row in world.rows("pairs")]
-    assert len(used) == len(set(used))
-    world.data["filter"]["select"] = {"val_fraction": 0, "pairs_per_prompt": 0}
-    assert world.filter().pairs == 0
-
-
-def test_what_fails_another_check_as_well_is_no_rival(world: World) -> None:
-    world.data["filter"]["checks"]["length"] = {"max_tokens": 21}
-    world.filter()
-    rejected = {row["rejected"][0]["content"][-10:] for row in world.rows("pairs")}
-    assert rejected == {"\\boxed{8}"[-10:]} or all("19" not in text and "20" not in text for text in rejected)
-
-
-def test_the_card_says_what_is_inside(world: World) -> None:
-    tags = {"licence": "CC-BY-4.0 | <b>", "topic": "sums"}
-    rows = [{**problem, "answer": "7", "tags": tags} for problem in PROBLEMS]
-    world.write_problems(rows)
-    world.data["teacher"]["t"] = {"provider": "openai", "model": "o3"}
-    world.run.folder.mkdir(parents=True, exist_ok=True)
-    (world.run.ledger_folder("traces") / "part-1-of-1.jsonl").unlink()
-    world.harvest(ANSWERS)
-    summary = world.filter()
-    text = (Path(summary.folder) / "README.md").read_text()
-    assert f"{summary.train:,} training and {summary.val:,} validation rows" in text
-    assert "| t | " in text and "| o3 | OpenAI's terms" in text
-    assert "| licence | CC-BY-4.0 \\| &lt;b> | " in text
-    for row in summary.funnel:
-        assert f"| {row.check} | " in text and f"| {row.removed:,} | {row.removed_only_by_this:,} |" in text
-    assert all(f"| {count:,} |" in text for count in summary.reasons.values())
+def test_a_changed_selection_is_told_although_nothing_is_gained_or_lost(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = world.filter()
+    used = {row["trace_id"] for row in world.rows("train")}
+    world.data["filter"]["select"] |= {"per_prompt": 1, "prefer": "longest"}
+    diff = world.filter(diff=True, show=Show(1)).diff
+    now = {row["trace_id"] for row in world.rows("train")}
+    assert (diff.gained, diff.lost, diff.same) == (0, 0, 16)
+    assert (diff.chosen, diff.unchosen) == (0, first.train - len(now))
+    assert now < used
+    assert f"Training and validation rows: 0 more, {diff.unchosen} fewer." in capsys.readouterr().err
+    world.data["filter"]["select"]["prefer"] = "shortest"
+    diff = world.filter(diff=True).diff
+    again = {row["trace_id"] for row in world.rows("train")}
+    assert (diff.chosen, diff.unchosen) == (len(again - now), len(now - again)) and diff.chosen > 0

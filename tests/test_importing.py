@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +14,11 @@ from small_run import KEY, KEY_VARIABLE, SmallRun
 
 from r1distill import logprob_store
 from r1distill.errors import InputError, UsageError
+from r1distill.filter import filter
 from r1distill.importing import import_runs, lines
 from r1distill.logprob_reading import read
 from r1distill.logprob_store import LogprobStore
+from r1distill.recipe import parse_recipe
 from r1distill.run import Run
 from r1distill.teachers.logprobs import decode
 from r1distill.token_logprobs import TokenLogprobs
@@ -90,7 +94,7 @@ def test_a_file_without_a_trace_is_refused_in_one_sentence(world: SmallRun) -> N
     recipe = world.folder / "recipe.toml"
     recipe.write_text('name = "r"\n[teacher.t]\nmodel = "m"\n')
     run = other(world)
-    with pytest.raises(InputError, match=r"recipe\.toml holds no trace of ours; name a run folder") as told:
+    with pytest.raises(InputError, match=r"No trace can be read from .*recipe\.toml") as told:
         import_runs([world.folder / "runs" / "r", recipe], run)
     assert "\n" not in str(told.value)
     assert not run.folder.exists()  # refused before anything is taken over
@@ -237,3 +241,113 @@ def test_shards_join_by_copying(world: SmallRun) -> None:
     world.run = first
     assert world.harvest().asked == 0
     assert set(world.slots().values()) == {1}
+
+
+THEIRS = [
+    {"question": f"What is {i} + 1?", "response": f"<think>{i} and 1</think>\nThe answer is {i + 1}.", "source": "made",
+     "finish_reason": "stop"}
+    for i in (1, 2, 30)
+]  # fmt: skip
+
+
+def theirs(folder: Path, name: str = "theirs.jsonl", rows: list[dict[str, str]] = THEIRS) -> Path:
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / name
+
+
+def test_files_of_others_join_a_run_and_are_filtered_with_it(world: SmallRun) -> None:
+    source = theirs(world.folder)
+    source.write_bytes(source.read_bytes() + b"{torn\n")
+    summary = import_runs([source], world.run, world.recipe)
+    assert (summary.files, summary.traces, summary.had, summary.from_files, summary.skipped) == (
+        1,
+        3,
+        0,
+        3,
+        1,
+    )
+    listed = json.loads(Path(summary.skipped_file).read_text())
+    assert (listed["file"], listed["line"]) == (str(source), 4)
+    told = lines(summary)
+    assert told[-1] == "3 traces come from files of others; filter uses all of them."
+    assert "1 lines can't be read as traces and are listed in skipped-files-" in told[0]
+    again = import_runs([source], world.run, world.recipe)
+    assert (again.traces, again.had) == (0, 3)
+    world.data["filter"] = {"checks": {"correct": {"without_reference": "drop"}}}
+    found = filter(world.recipe, world.run)
+    # The first two questions stand in the recipe too, with references; the third has none.
+    assert (found.traces, found.kept, found.reasons["correct: no reference"]) == (13, 2, 1)
+
+
+def test_files_alone_make_a_run(world: SmallRun) -> None:
+    run = other(world)
+    data = {
+        "name": "r",
+        "filter": {"checks": {"format": {}}},
+        "student": {"base": "x", "template": "t.jinja"},
+    }
+    recipe = parse_recipe(data, folder=world.folder)
+    assert import_runs([theirs(world.folder)], run, recipe).traces == 3
+    assert {p.tags["source"] for p in run.prompts()} == {"made"}
+    assert filter(recipe, run).kept == 3
+
+
+def test_imported_traces_go_on_to_another_run_with_their_problems(world: SmallRun) -> None:
+    first, recipe = other(world), parse_recipe({"name": "r"}, folder=world.folder)
+    rows = [{**row, "reference": "7"} for row in THEIRS]
+    import_runs([theirs(world.folder, rows=rows)], first, recipe)
+    (part,) = (first.folder / "traces").glob("part-*.jsonl")
+    for place in (first.folder, part):
+        run = Run(world.folder / "runs" / f"third-{place.name}")
+        summary = import_runs([place], run, recipe)
+        assert (summary.traces, summary.from_files) == (3, 3)
+        (copy,) = (run.folder / "traces").glob("part-*.jsonl")
+        assert copy.read_bytes() == part.read_bytes()
+        assert [p.answer for p in run.prompts()] == ["7"] * 3
+        assert import_runs([place], run, recipe).traces == 0
+
+
+def test_our_own_traces_packed(world: SmallRun) -> None:
+    part = world.run.folder / "traces" / "part-1-of-1.jsonl"
+    packed = world.folder / "part.jsonl.gz"
+    packed.write_bytes(gzip.compress(part.read_bytes()))
+    run = other(world)
+    assert import_runs([packed], run).traces == 10
+    assert import_runs([packed, world.folder / "runs" / "r"], run).traces == 0
+    (copy,) = (path for path in (run.folder / "traces").glob("part-*.jsonl") if path.stat().st_size)
+    assert sorted(copy.read_bytes().splitlines()) == sorted(part.read_bytes().splitlines())
+    assert world.harvest().asked == 0
+
+
+def test_a_dry_run_of_files_writes_nothing(world: SmallRun) -> None:
+    run = other(world)
+    assert import_runs([theirs(world.folder)], run, world.recipe, dry_run=True).traces == 3
+    assert not list(run.folder.glob("**/*.jsonl"))
+
+
+def test_by_format_and_map(world: SmallRun) -> None:
+    rows = [{"q": row["question"], "a": row["response"]} for row in THEIRS]
+    path = theirs(world.folder, "odd.jsonl", rows)
+    run = other(world)
+    with pytest.raises(InputError, match="fields seen are: q, a"):
+        import_runs([path], run)
+    with pytest.raises(UsageError, match="no format 'nix'"):
+        import_runs([path], run, format="nix")
+    assert not run.folder.exists()
+    assert import_runs([path], run, columns={"question": "q", "answer": "a"}).traces == 3
+
+
+def test_a_conversation_of_several_turns_does_not_join_a_run(world: SmallRun) -> None:
+    """Its student would be asked the last question alone."""
+    turns = [
+        ("user", "Hello."),
+        ("assistant", "Hello!"),
+        ("user", "What is 1 + 1?"),
+        ("assistant", "<think>r</think>2"),
+    ]
+    row = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    path = world.folder / "turns.jsonl"
+    path.write_text(f"{json.dumps(row)}\n{json.dumps(THEIRS[0])}\n")
+    summary = import_runs([path], other(world))
+    assert (summary.traces, summary.skipped) == (1, 1)
+    assert "a conversation of several turns" in Path(summary.skipped_file).read_text()

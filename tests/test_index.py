@@ -298,6 +298,6 @@ def test_measurements_are_kept_by_their_key(place: Place) -> None:
         index.store(rows)
         index.store([Measurement("k1", "t1", "length", {"tokens": -1})])
     with Index(place.path) as index:
-        found = index.measurements([f"k{n}" for n in range(1300)])
+        found = index.measured([f"t{n}" for n in range(1300)])
     assert len(found) == 1200
-    assert (found["k0"], found["k1"]) == ({"tokens": 0}, {"tokens": -1})
+    assert (found["k0"], found["k1"]) == (b'{"tokens":0}', b'{"tokens":-1}')

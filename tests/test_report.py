@@ -8,13 +8,17 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 from synthetic_run import SyntheticRun
 
 from r1distill import plots
 from r1distill.errors import InputError
-from r1distill.report import SHOWN_CHARS, limits, report
+from r1distill.recipe import load_recipe
+from r1distill.report import limits, report
+from r1distill.report_filter import SHOWN_CHARS
 from r1distill.run import Run, read_json
+from r1distill.suspects import SuspectRow
 
 HOSTILE = (
     "</pre><script>alert(1)</script><img src=x onerror=alert(1)> \"'><svg/onload=alert(1)> "
@@ -187,3 +191,67 @@ def test_limits_tell_form_from_skill(tmp_path: Path) -> None:
         assert (f"the gain of {d.difference.value * 100:.1f} points" in sentence) == gained
         assert ("no gain over the base is shown" in sentence) == (not gained)
     assert limits([], []) == text[:2]
+
+
+def test_the_filter_part_shows_overlap_reasons_and_what_was_not_selected(tmp_path: Path) -> None:
+    made = SyntheticRun(tmp_path)
+    wrong = ("Three, I think.", "It is \\boxed{99}.")
+    made.harvest({(3, sample): wrong for sample in range(3)})
+    summary = made.filter()
+    report(made.recipe, made.run)
+    html, seen = page(made.run)
+    for pair in summary.overlap:
+        row = re.search(rf"<tr><td>{pair.first}</td>(.*?)</tr>", html.split("Overlap:")[1])
+        assert row is not None and f">{pair.removed_by_both}</td>" in row[1]
+    assert ("duplicate", "correct") in {(pair.first, pair.second) for pair in summary.overlap}
+    for reason, count in summary.reasons.items():
+        assert f'<td class="words">{reason}</td><td>{count}</td>' in html
+        assert f"{reason} ({count} traces)" in seen.text  # the title of its example
+    assert f"more than per_prompt: {summary.not_selected}" in seen.text
+    assert "References that may be wrong: 1 of 1" in seen.text
+    assert (
+        '<td class="words">What is 3 + 3?</td><td class="words">6</td><td class="words">99</td><td>3 of 3</td>'
+        in html
+    )
+
+
+def test_hostile_suspects_and_reasons_are_harmless(tmp_path: Path) -> None:
+    made = SyntheticRun(tmp_path, problems=3)
+    made.harvest()
+    made.filter()
+    stage = made.run.latest("filter")
+    assert stage is not None
+    check = "<script>alert(2)</script>"
+    summary = {**stage[1], "reasons": {HOSTILE: 3}, "not_selected_reasons": {f"cap of {HOSTILE}": 1}}
+    summary["funnel"][0]["check"] = check
+    summary["overlap"] = [{"first": check, "second": "correct", "removed_by_both": 2}]
+    made.run.finish_stage("filter", summary["stage_id"], summary)
+    hostile = HOSTILE.replace("\x00", "")
+    suspect = SuspectRow(hostile, hostile + "long " * SHOWN_CHARS, hostile, hostile, 3, 3)
+    (stage[0] / "suspect_references.jsonl").write_bytes(msgspec.json.encode(suspect) + b"\n")
+    report(made.recipe, made.run)
+    html, seen = page(made.run)
+    assert not {"script", "svg", "a", "b"} & set(seen.tags)
+    assert not [name for name, _ in seen.attributes if name.startswith("on") or name == "href"]
+    assert "alert(2)" in seen.text and "alert(1)" in seen.text and "References that may be wrong" in seen.text
+    assert html.count("long ") < SHOWN_CHARS
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", html)
+
+
+def test_a_mixture_is_told_and_an_older_filter_run_still_shows(tmp_path: Path) -> None:
+    made = SyntheticRun(tmp_path)
+    (tmp_path / "recipe.toml").write_text(
+        (tmp_path / "recipe.toml").read_text().replace("per_prompt = 1", "per_prompt = 1\nlong_share = 0.5")
+    )
+    made.recipe = load_recipe(tmp_path / "recipe.toml")
+    made.harvest()
+    made.filter()
+    report(made.recipe, made.run)
+    assert "Mixture: " in page(made.run)[1].text
+    stage = made.run.latest("filter")
+    assert stage is not None
+    new = ("overlap", "not_selected_reasons", "mix", "suspect_references", "pairs_length_ratio", "parquet")
+    made.run.finish_stage("filter", stage[1]["stage_id"], {k: v for k, v in stage[1].items() if k not in new})
+    (stage[0] / "suspect_references.jsonl").unlink()
+    report(made.recipe, made.run)
+    assert "Mixture" not in page(made.run)[1].text

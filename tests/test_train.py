@@ -51,12 +51,18 @@ def test_train_writes_what_it_promises(student, tmp_path, capsys):
     assert summary.trainable_parameters < summary.parameters
     assert (summary.adapter_gguf, Path(summary.adapter).is_dir()) == (None, True)
     folder = Path(summary.folder)
-    assert {p.name for p in folder.iterdir()} == {"adapter", "metrics.jsonl", "example.txt", "summary.json"}
+    pictures = {"loss.svg"} if importlib.util.find_spec("matplotlib") else set()
+    written = {"adapter", "metrics.jsonl", "example.txt", "preflight.json", "summary.json"}
+    assert {p.name for p in folder.iterdir()} == written | pictures
     assert run.latest("train")[1]["stage_id"] == summary.stage_id
     told = capsys.readouterr().err
     assert told.count("trained on what stands between") == 1
-    assert "⟦<think>\n3 + 2 = 5\n</think>\n\nThe answer is 5.<|im_end|>⟧" in told
-    assert "1 rows are longer than 512 tokens (the student has no more positions)" in told
+    assert "⟦<think>\n4 + 3 = 7\n</think>\n\nThe answer is 7.<|im_end|>⟧" in told
+    assert (
+        "1 of 10 rows (10.0%), with 70.3% of all tokens, are longer than 512 tokens (the student has no"
+        in told
+    )
+    assert (folder / "example.txt").read_text().count("trained on what stands between") == 3
     assert "<|im_end|> in 1" in told
     assert "Warning" not in told
 

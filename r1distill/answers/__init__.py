@@ -2,7 +2,8 @@
 
 `grade` is the one grading path of the toolkit: the `correct` check and the evaluation both use it. It has two
 steps, so that the dear one can run in a worker process that may be killed: `grade_exact` (microseconds, linear)
-gives a Grade or a Pending; `settle` (computer algebra) turns a Pending into a Grade.
+gives a Grade or a Pending; `settle` (computer algebra) turns a Pending into a Grade. Programs are
+never run here: checks.grading does that, with consent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from r1distill.answers import choice, json_answer, math, text
+from r1distill.answers import choice, code, json_answer, math, text
+from r1distill.answers.normalise import speakable
 from r1distill.answers.outcome import FALLBACKS, AnswerOutcome, Grade, How, Pending
 from r1distill.records import AnswerKind
 
@@ -38,16 +40,12 @@ class Grader(NamedTuple):
     """The dear step, for kinds whose exact step may leave something open."""
 
 
-def _no_code(reference: str, answer_text: str, tests: Any = None) -> Grade:
-    return Grade("error", note="no grader for code yet")
-
-
 GRADERS: dict[str, Grader] = {
     "math": Grader(math.grade_exact, math.settle),
     "choice": Grader(choice.grade_exact),
     "text": Grader(text.grade_exact, text.settle),
     "json": Grader(json_answer.grade_exact),
-    "code": Grader(_no_code),
+    "code": Grader(code.grade_exact),
 }
 
 
@@ -55,6 +53,8 @@ def grade_exact(
     kind: AnswerKind, reference: str | None, answer_text: str, tests: Any = None
 ) -> Grade | Pending:
     """The grade as far as text and exact fractions reach. `answer_text` must not hold the reasoning."""
+    answer_text = speakable(answer_text)
+    reference = None if reference is None else speakable(reference)
     if kind == "text" and text.wants_regex(tests):
         reference = reference or ""
     elif reference is None or not reference.strip():

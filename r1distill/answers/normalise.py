@@ -44,8 +44,40 @@ WRAPPING = ("$", "\\", "*", "`", '"', "_")
 SPACED_THOUSANDS = re.compile(r"([+-]?\d{1,3})((?: \d{3})+)(?![\d])")
 ASSIGNMENT = re.compile(r"^ ?[A-Za-z](?:_\{?\w{1,3}\}?)? ?(?:\([a-z]\) ?)?=(?![=<>])")
 LOOSE_SPACE = re.compile(r"(?<!\d) | (?!\d)")
+MAX_MARKS = 30
+FOREIGN_RUN = re.compile(r"[^\x00-\x7f]{31}")
+"""Without one no run of marks can be too long."""
 MAX_PASSES = 8
 """Wrappers inside wrappers are taken off so many times, no more."""
+
+
+def speakable(text: str) -> str:
+    """`text` with the replacement character for each half of a surrogate pair, which no file and no pipe can take."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def compatible(text: str) -> str:
+    """`text` in normal form NFKC. Of a run of more than MAX_MARKS combining marks the rest is dropped: sorting them takes
+    time that is quadratic in the run, and 30 are enough for every language (Unicode Standard Annex 15, stream-safe text).
+    """
+    if text.isascii():
+        return text
+    if not FOREIGN_RUN.search(text):
+        return unicodedata.normalize("NFKC", text)
+    kept, marks = [], 0
+    for char in text:
+        marks = marks + 1 if char > "\x7f" and _is_mark(char) else 0
+        if marks <= MAX_MARKS:
+            kept.append(char)
+    return unicodedata.normalize("NFKC", "".join(kept))
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.combining(unicodedata.normalize("NFKD", char)[0]) != 0
 
 
 def unicode_digits(text: str) -> str:
@@ -54,7 +86,7 @@ def unicode_digits(text: str) -> str:
         return text
     text = SUPERSCRIPT_RUN.sub(lambda run: "^{" + run.group().translate(SUPERSCRIPTS) + "}", text)
     text = VULGAR.sub(lambda sign: " " + unicodedata.normalize("NFKC", sign.group()), text)
-    text = unicodedata.normalize("NFKC", text.translate(SYMBOLS)).translate(SYMBOLS)
+    text = compatible(text.translate(SYMBOLS)).translate(SYMBOLS)
     return "".join(_ascii_digit(c) if c > "\x7f" else c for c in text)
 
 
@@ -122,7 +154,7 @@ def squeezed(text: str) -> str:
 
 def folded(text: str) -> str:
     """`text` for comparing words: case folded, single spaces, no punctuation or quotes around it."""
-    return " ".join(unwrap(unicodedata.normalize("NFKC", text)).casefold().split()).strip(" .,;:!?\"'`*_")
+    return " ".join(unwrap(compatible(text)).casefold().split()).strip(" .,;:!?\"'`*_")
 
 
 def balanced(text: str) -> bool:

@@ -20,12 +20,14 @@ import msgspec
 
 from r1distill.checks.agreement import Agreement
 from r1distill.checks.base import Check, Job, Judgement, Row, Value, failed, passed, unjudged
+from r1distill.checks.confidence import Confidence
 from r1distill.checks.contamination import Contamination
 from r1distill.checks.correct import Correct
 from r1distill.checks.difficulty import Difficulty
 from r1distill.checks.duplicate import Duplicate
 from r1distill.checks.finish import Finish
 from r1distill.checks.format import Format
+from r1distill.checks.judge import Judge
 from r1distill.checks.keys import OWN
 from r1distill.checks.language import Language
 from r1distill.checks.length import Length
@@ -63,6 +65,8 @@ CHECKS: dict[str, type[Check]] = {
     "correct": Correct,
     "difficulty": Difficulty,
     "agreement": Agreement,
+    "confidence": Confidence,
+    "judge": Judge,
 }
 WORKER_TIMEOUT_S = 10.0
 """CPU seconds for one trace of an in_worker check that has no `timeout_s` of its own."""

@@ -18,9 +18,13 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from r1distill.records import Outcome, Prompt, Trace
+from r1distill.token_logprobs import TokenLogprobs
 
 Value = dict[str, Any]
 """What a check measured on one trace: plain JSON, no NaN."""
+UNMEASURED = "unmeasured"
+"""The key of a measurement that could not be made: the reason."""
+NO_LOGPROBS = "no log-probabilities"
 
 
 class Judgement(NamedTuple):
@@ -89,6 +93,9 @@ class Check(BaseModel):
     """The distribution whose version decides results."""
     in_worker: ClassVar[bool] = False
     """True: `measure` runs in a worker process that is killed after `timeout_s`."""
+    wants_logprobs: ClassVar[bool] = False
+    """True: `measure_logprobs` is called instead of `measure`, with the token log-probabilities that lie beside the trace;
+    a trace without any is UNJUDGED until they are there."""
 
     def prepared(self, folder: Path, checks: Mapping[str, Check]) -> Check:
         """The check itself, ready for work; called once, when the recipe is read. Most checks leave this alone.
@@ -107,6 +114,14 @@ class Check(BaseModel):
     def measure(self, prompt: Prompt, trace: Trace) -> Value:
         """Look at one trace: pure, no file, no network, the same result every time."""
         raise NotImplementedError
+
+    def measure_logprobs(self, record: TokenLogprobs) -> Value:
+        """Look at the token log-probabilities of one trace; pure, as `measure`."""
+        raise NotImplementedError
+
+    def settled(self, value: Value) -> bool:
+        """False for a measurement that may come out otherwise the next time: it counts now, and is not kept."""
+        return not str(value.get(UNMEASURED, "")).startswith("error")
 
     def begin(self, prompt: Prompt, trace: Trace) -> Value | Job:
         """The measurement, or the part of it that has to run in a worker. Most checks leave this alone."""

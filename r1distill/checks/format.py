@@ -49,6 +49,8 @@ CONTROL_SIGNS = (
     "<|", "｜>", "</s>", "_turn>", "os>", "SYS>>", "[|", "INST]", "_PROMPT]", "TOOL", "OS]", "EOT]", "gMASK",
 )  # fmt: skip
 """Every token holds one of these: where all are missing, as nearly always, the slow search is not needed."""
+OPENERS = ("<", "[", "◁")
+"""Every token begins with one of these: a single character is looked for ten times as fast as a sign."""
 
 
 class Format(Check):
@@ -99,7 +101,8 @@ class Format(Check):
 def _first(pattern: re.Pattern[str], signs: tuple[str, ...], trace: Trace) -> str | None:
     """The first token of the kind in reasoning or answer; None when there is none."""
     for text in (trace.reasoning, trace.answer):
-        found = pattern.search(text) if any(sign in text for sign in signs) else None
-        if found:
-            return found.group()
+        if any(opener in text for opener in OPENERS) and any(sign in text for sign in signs):
+            found = pattern.search(text)
+            if found:
+                return found.group()
     return None

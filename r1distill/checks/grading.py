@@ -10,6 +10,7 @@ import msgspec
 from r1distill.answers import Grade, Pending, grade_exact, settle
 from r1distill.answers.symbolic import INSTALL, installed, warm_up
 from r1distill.checks.base import Job, Value
+from r1distill.checks.running import CodeRun, begin_code
 from r1distill.checks.workers import Result, Workers
 from r1distill.records import AnswerKind
 
@@ -25,8 +26,13 @@ def begin_grading(
     answer_text: str,
     timeout_s: float = TIMEOUT_S,
     tests: Any = None,
+    code: CodeRun | None = None,
 ) -> Grade | Job:
-    """The grade when the exact tier settles it, else the job for a worker: computer algebra, or a user's regex."""
+    """The grade when the exact tier settles it, else the job for a worker: computer algebra, a user's regex, or running a
+    program (never without `code`).
+    """
+    if kind == "code":
+        return begin_code(answer_text, tests, code)
     first = grade_exact(kind, reference, answer_text, tests)
     if isinstance(first, Grade):
         return first
@@ -53,13 +59,15 @@ def grade_many(
     items: Iterable[tuple[AnswerKind, str | None, str] | tuple[AnswerKind, str | None, str, Any]],
     workers: int | None = None,
     timeout_s: float = TIMEOUT_S,
+    code: CodeRun | None = None,
 ) -> list[Grade]:
     """Grade (answer kind, reference, answer text) or (..., the problem's tests); one Grade each, in order.
 
     The same grades with any number of workers (default: one per core). None is started when the exact tier settles
-    everything. Hostile answers cost at most `timeout_s` CPU seconds each and come back as "timeout".
+    everything. Hostile answers cost at most `timeout_s` CPU seconds each and come back as "timeout". Programs
+    are run as `code` says, and without it not at all.
     """
-    begun = [begin_grading(*item[:3], timeout_s, item[3] if len(item) > 3 else None) for item in items]
+    begun = [begin_grading(*item[:3], timeout_s, item[3] if len(item) > 3 else None, code) for item in items]
     jobs = [item for item in begun if isinstance(item, Job)]
     with Workers(workers) as pool:
         results = iter(pool.run(jobs))

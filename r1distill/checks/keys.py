@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from r1distill.checks.base import Check
+from r1distill.records import Prompt, digest
 
 OWN = "r1distill_own_"
 """Begins the module name of every check that comes from a file of the user."""
@@ -30,6 +34,36 @@ def _library_version(distribution: str | None) -> str | None:
         return None if distribution is None else metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+class Reads:
+    """Digests of what each check reads of each problem, made once."""
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = list(checks.values())
+        self._of: dict[int, list[str]] = {}
+        self._digests: dict[bytes, str] = {}
+
+    def of(self, order: int, prompt: Prompt) -> list[str]:
+        """The digest for each check, in their order; `order` is the problem's number."""
+        found = self._of.get(order)
+        if found is None:
+            found = self._of[order] = [self._digest(check.reads(prompt)) for check in self._checks]
+        return found
+
+    def _digest(self, reads: Any) -> str:
+        """`digest`, remembered for what many problems share (nothing at all, the kind of the answer)."""
+        try:
+            text = msgspec.json.encode(reads)
+        except (TypeError, UnicodeEncodeError):
+            return digest(reads)
+        if len(text) > SHARED_BYTES:
+            return digest(reads)
+        return self._digests.get(text) or self._digests.setdefault(text, digest(reads))
+
+
+SHARED_BYTES = 32
+"""What is longer than this is a problem's own."""
 
 
 def measurement_key(identity: str, trace_id: str, content: str, reads: str) -> str:

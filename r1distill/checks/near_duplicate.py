@@ -11,7 +11,7 @@ import importlib
 import itertools
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -57,7 +57,7 @@ class NearDuplicate(Check):
     def measure(self, prompt: Prompt, trace: Trace) -> Value:
         """{"signature": 128 bytes in hex}: of the n-grams of reasoning and answer."""
         sketch = _minhash()(VALUES, SEED)
-        sketch.update(list(shingles(f"{trace.reasoning} {trace.answer}", self.words)))
+        sketch.update(shingles(f"{trace.reasoning} {trace.answer}", self.words))
         return {"signature": struct.pack(f"<{VALUES}I", *sketch.digest())[::4].hex()}
 
     def judge_all(self, rows: Sequence[Row], name: str) -> list[Judgement]:
@@ -84,14 +84,17 @@ def _minhash() -> Any:
         ) from None
 
 
-def shingles(text: str, words: int) -> set[str]:
-    """The distinct word n-grams of `text`, in lower case; a shorter text is one n-gram by itself, an empty one too."""
+def shingles(text: str, words: int) -> Iterable[str]:
+    """The word n-grams of `text`, in lower case; a shorter text is one n-gram by itself, an empty one too.
+
+    Repeated ones stay: to sort them out costs more than to hash them again, and the signature is the same.
+    """
     if not text.isascii():
         text = UNSPACED.sub(r" \g<0> ", text).encode("utf-8", "replace").decode()
     found = text.lower().split()
     if words == 1 or len(found) <= words:
-        return set(found) if words == 1 and found else {" ".join(found)}
-    return set(map(" ".join, zip(*(found[start:] for start in range(words)), strict=False)))
+        return found if words == 1 and found else [" ".join(found)]
+    return map(" ".join, zip(*(found[start:] for start in range(words)), strict=False))
 
 
 def band_height(threshold: float) -> int:

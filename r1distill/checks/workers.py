@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -68,7 +68,7 @@ class _Worker:
 
     def give(self, number: int, job: Job) -> None:
         wall_s = job.timeout_s * WALL_FACTOR + WALL_EXTRA_S
-        self.pipe.send_bytes(msgspec.msgpack.encode([job.function, job.args, job.timeout_s, wall_s]))
+        self.pipe.send_bytes(_packed([job.function, list(job.args), job.timeout_s, wall_s]))
         self.job, self.deadline = number, time.monotonic() + wall_s + START_S
 
     def end(self, patience_s: float = 0) -> int:
@@ -157,6 +157,15 @@ class Workers:
             results[worker.job] = Result(
                 None, timed_out, "" if timed_out else f"error: worker ended ({_name(code)})"
             )
+
+
+def _packed(message: list[Any]) -> bytes:
+    """The message as bytes; half a surrogate pair, which no UTF-8 can say, becomes a question mark."""
+    try:
+        return msgspec.msgpack.encode(message)
+    except UnicodeEncodeError:
+        text = json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")
+        return msgspec.msgpack.encode(json.loads(text))
 
 
 def cores() -> int:

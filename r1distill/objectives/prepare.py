@@ -1,32 +1,45 @@
-"""Rows of a filter result + settings -> what a training needs, with every row that is left out counted.
+"""Rows of a filter result + settings -> what a training needs, proven, with every row that is left out counted.
 
-In: train.jsonl and val.jsonl as Examples, the recipe's [train], a Student. Out: a Job for sft.py. Settings are
-checked first, since loading a student takes long.
+In: train.jsonl and val.jsonl as Examples, the recipe's [train], a Student. Out: a Job for sft.py, the findings of the
+preflight, and the rows that were shown. Settings are checked first, since loading a student takes long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
-from r1distill.errors import NothingKeptError
+import msgspec
+
+from r1distill.errors import InputError, NothingKeptError
 from r1distill.ledger import storage_errors
-from r1distill.objectives import settings
+from r1distill.objectives import preflight, settings
 from r1distill.objectives.adapter_gguf import write_gguf_adapter
-from r1distill.objectives.render import Rendered, Rendering, format_of, marked, render
+from r1distill.objectives.findings import Case, Finding, Lengths
+from r1distill.objectives.footprint import Footprint, Plan, footprint
+from r1distill.objectives.render import IGNORED, Rendered, Rendering, format_of, render
 from r1distill.objectives.sft import Job
 from r1distill.objectives.students import Student, load_tokenizer, materialise, position_limit
 from r1distill.recipe_sections import TrainSection
 from r1distill.records import Example
 from r1distill.show import Show
 
+MARKS = {"ok": "ok", "note": "note", "failed": "FAILED"}
+
 
 class Ready(NamedTuple):
-    """A job, and what was left out of train.jsonl on the way (numbers of rows)."""
+    """A job, what was proven of it, and what was left out of train.jsonl on the way (numbers of rows)."""
 
     job: Job
+    findings: list[Finding]
+    shown: list[str]
+    """Three rows, the trained part marked, shortened for a screen."""
+    footprint: Footprint
     too_long: int
+    """Over the limit: left out, or cut where train.overlong says so."""
+    emptied: int
+    """Of those, cut within the prompt, so that nothing was left to train on."""
     no_target: int
     control_tokens: int
     longest_tokens: int
@@ -41,48 +54,91 @@ def prepare(
     folder: Path,
     show: Show,
 ) -> Ready:
-    """Check the settings, load the tokenizer, render the rows, show one of them.
+    """Check the settings, load the tokenizer, render the rows, prove them. Writes nothing but the cache of a GGUF student.
 
-    Raises RecipeError, InputError, StorageError, NothingKeptError (no row can be trained on).
+    A failed proof is a finding, not an error. Raises RecipeError, InputError (student or template can't be used),
+    MissingPackageError, StorageError, NothingKeptError (no row can be trained on).
     """
-    settings.check(section.lora, section.sft)
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    settings.check(section)
+    settings.check_validation(section, len(validation))
     source = materialise(student, show)
     tokenizer = load_tokenizer(source)
-    limit = min(settings.max_length(section.sft), position_limit(source))
-    reason = "train.sft.max_length" if limit < position_limit(source) else "the student has no more positions"
+    form = format_of(tokenizer)
     rendered = render(tokenizer, train)
-    rows = fitting(rendered.rows, limit)
-    too_long = len(rendered.rows) - len(rows)
-    _say_dropped(rendered, too_long, f"{limit:,} tokens ({reason})", show)
+    rows, lengths = fitted(rendered.rows, *_limit(section, source), section.overlong)
     if not rows:
-        raise NothingKeptError(
-            f"None of the {len(train):,} rows can be trained on: {too_long:,} are longer than {limit:,} tokens "
-            f"({reason}), {rendered.control_tokens:,} hold control tokens, {rendered.no_target:,} have no "
-            "target."
-        )
-    _show_row(tokenizer, rows[0], folder, show)
+        raise NothingKeptError(_nothing(len(train), rendered, lengths))
     job = Job(
         student=source,
         base=student.base if student.kind == "hub" else str(source),
         tokenizer=tokenizer,
-        end_id=format_of(tokenizer).end_id,
+        end_id=form.end_id,
         rows=rows,
-        validation=fitting(render(tokenizer, validation).rows, limit),
-        lora=section.lora,
-        sft=section.sft,
-        seed=section.seed,
+        validation=fitted(render(tokenizer, validation).rows, *_limit(section, source), section.overlong)[0],
+        section=section,
         folder=folder,
     )
+    estimate = footprint(_plan(job), [len(row.input_ids) for row in rows])
+    examples = {example.trace_id: example for example in train}
+    case = Case(tokenizer, source, form, examples, rows, rendered, lengths, estimate)
     return Ready(
-        job, too_long, rendered.no_target, rendered.control_tokens, max(len(row.input_ids) for row in rows)
+        job=job,
+        findings=preflight.findings(case),
+        shown=preflight.shown(tokenizer, rows),
+        footprint=estimate,
+        too_long=lengths.over_rows,
+        emptied=lengths.emptied,
+        no_target=rendered.no_target,
+        control_tokens=rendered.control_tokens,
+        longest_tokens=max(len(row.input_ids) for row in rows),
     )
 
 
-def fitting(rows: Sequence[Rendered], limit_tokens: int) -> list[Rendered]:
-    """The rows of at most so many tokens; none is ever cut."""
-    return [row for row in rows if len(row.input_ids) <= limit_tokens]
+def approved(ready: Ready, show: Show) -> None:
+    """Say what the preflight noted, show one row and keep three in example.txt. Raises InputError for a failed proof."""
+    failed = preflight.failure(ready.findings)
+    if failed:
+        raise InputError(failed)
+    for finding in ready.findings:
+        if finding.outcome == "note":
+            show.note(finding.text)
+    folder = ready.job.folder
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        text = "\n".join(preflight.shown(ready.job.tokenizer, ready.job.rows, whole=True))
+        if settings.main_process():
+            (folder / "example.txt").write_text(text, encoding="utf-8", errors="replace")
+            proven = {"findings": ready.findings, "estimate": ready.footprint}
+            (folder / "preflight.json").write_bytes(msgspec.json.format(msgspec.json.encode(proven)) + b"\n")
+    show.note(ready.shown[0])
+
+
+def tell(ready: Ready, show: Show) -> None:
+    """The whole preflight for a person: three rows, then every finding."""
+    for text in ready.shown:
+        show.note(text)
+    rows = [(finding.check, MARKS[finding.outcome], finding.text) for finding in ready.findings]
+    show.table("Preflight", ("check", "outcome", "what was found"), rows)
+
+
+def fitted(
+    rows: Sequence[Rendered], limit_tokens: int, reason: str, overlong: Literal["drop", "truncate", "raise"]
+) -> tuple[list[Rendered], Lengths]:
+    """The rows as `train.overlong` wants them under the limit, and what it did; with "raise" the caller stops on it."""
+    over = [row for row in rows if len(row.input_ids) > limit_tokens]
+    kept = [row for row in rows if len(row.input_ids) <= limit_tokens]
+    emptied = 0
+    if overlong == "truncate":
+        cut = [_cut(row, limit_tokens) if len(row.input_ids) > limit_tokens else row for row in rows]
+        kept = [row for row in cut if any(label != IGNORED for label in row.labels)]
+        emptied = len(cut) - len(kept)
+    sizes = [len(row.input_ids) for row in rows]
+    over_tokens = sum(len(row.input_ids) for row in over)
+    longest = max(sizes, default=0)
+    lengths = Lengths(
+        limit_tokens, reason, len(over), over_tokens, len(rows), sum(sizes), longest, overlong, emptied
+    )
+    return kept, lengths
 
 
 def write_gguf(student: Student, folder: Path, show: Show) -> Path | None:
@@ -97,22 +153,28 @@ def write_gguf(student: Student, folder: Path, show: Show) -> Path | None:
         return None
 
 
-def _say_dropped(rendered: Rendering, too_long: int, limit: str, show: Show) -> None:
-    if too_long:
-        show.note(f"{too_long:,} rows are longer than {limit} and are left out whole, not cut.")
-    if rendered.control_tokens:
-        seen = ", ".join(f"{text} in {count:,}" for text, count in rendered.control_seen.items())
-        show.note(
-            f"{rendered.control_tokens:,} rows spell control tokens of the student and are left out: {seen}."
-        )
-    if rendered.no_target:
-        show.note(f"{rendered.no_target:,} rows have no target and are left out.")
+def _limit(section: TrainSection, folder: Path) -> tuple[int, str]:
+    """Tokens a row may have, and which setting says so."""
+    own, positions = settings.max_length(section.sft), position_limit(folder)
+    return (
+        (own, "train.sft.max_length") if own < positions else (positions, "the student has no more positions")
+    )
 
 
-def _show_row(tokenizer: Any, row: Rendered, folder: Path, show: Show) -> None:
-    """Show one row as the student sees it, and keep it in example.txt."""
-    head = f"Trace {row.trace_id}, {len(row.input_ids):,} tokens; trained on what stands between ⟦ and ⟧:"
-    text = f"{head}\n{marked(tokenizer, row)}\n"
-    with storage_errors(folder):
-        (folder / "example.txt").write_text(text, encoding="utf-8", errors="replace")
-    show.note(text)
+def _cut(row: Rendered, limit_tokens: int) -> Rendered:
+    return Rendered(row.trace_id, row.input_ids[:limit_tokens], row.labels[:limit_tokens])
+
+
+def _plan(job: Job) -> Plan:
+    section = job.section
+    args = settings.sft_config(section, job.folder / "checkpoints", bool(job.validation))
+    lora = None if section.method == "full" else settings.lora_config(section.lora)
+    return Plan(job.student, lora, settings.bytes_per_weight(section.method), args)
+
+
+def _nothing(count: int, rendered: Rendering, lengths: Lengths) -> str:
+    return (
+        f"None of the {count:,} rows can be trained on: {lengths.over_rows:,} are longer than {lengths.limit_tokens:,} "
+        f"tokens ({lengths.reason}), {rendered.control_tokens:,} hold control tokens, {rendered.no_target:,} have no "
+        "target."
+    )

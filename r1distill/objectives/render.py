@@ -3,7 +3,8 @@
 prompt ids = the student's own chat template with add_generation_prompt; completion ids = think block and answer in
 the canonical form of r1distill.thinking (the part that the prompt already opened is left out), then the end-of-turn
 token that the template puts behind an assistant turn. Both are tokenised apart and joined, as serving does. The
-template never renders the completion: R1's and Qwen3's templates cut the reasoning out of assistant turns.
+template never renders the completion: R1's and Qwen3's templates cut the reasoning out of assistant turns. The few
+templates that need more than the rule are rows of templates.py.
 """
 
 from __future__ import annotations
@@ -14,18 +15,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from r1distill.errors import InputError
+from r1distill.objectives.templates import fixed_template
 from r1distill.records import Example, Message
 from r1distill.thinking import CLOSE, OPEN, join_thinking, split_thinking
 
 IGNORED = -100
 """Label of a position that is not trained on (torch.nn.CrossEntropyLoss's ignore_index)."""
-FIXED_DATE = (
-    '{%- macro strftime_now(format) -%}{%- if format == "%Y-%m-%d" -%}2024-07-26{%- else -%}26 Jul 2024{%- endif -%}'
-    "{%- endmacro -%}"
-)
-"""Put before a template that asks for today's date, which would change what is trained on from day to day; the date
-is the one that Llama 3.1's template falls back to."""
-PROBE = "PROBE"
+QUESTION, PROBE = "QUESTION", "PROBE"
 BATCH = 1000
 """Texts tokenised in one call."""
 
@@ -63,35 +59,60 @@ class Rendering(NamedTuple):
 
 def format_of(tokenizer: Any) -> Format:
     """Find the end-of-turn token by rendering a probe. Raises InputError when the student has no chat template."""
-    if not tokenizer.chat_template:
-        raise InputError("The student has no chat template: choose an instruction-tuned model.")
-    turn = template_text(tokenizer, [Message("user", "Q"), Message("assistant", PROBE)], generation=False)
-    tail = turn.rpartition(PROBE)[2].lstrip()
-    added = {str(token.content): i for i, token in tokenizer.added_tokens_decoder.items()}
-    found = [text for text in added if tail.startswith(text) and text not in (OPEN, CLOSE)]
-    end = max(found, key=len) if found else tokenizer.eos_token
-    if end is None:
+    turn = template_text(
+        tokenizer, [Message("user", QUESTION), Message("assistant", PROBE)], generation=False
+    )
+    if QUESTION not in turn or PROBE not in turn:
         raise InputError(
-            "The student's chat template ends an assistant turn without a token: it can't learn to stop."
+            "The student's chat template leaves out the words of a plain text message (a vision model's, perhaps): "
+            "choose a student whose template takes text."
         )
+    end = _end_text(tokenizer, turn.rpartition(PROBE)[2].strip())
     control = sorted({end, *_special_tokens(tokenizer)} - {OPEN, CLOSE}, key=len, reverse=True)
     return Format(end, tokenizer.convert_tokens_to_ids(end), re.compile("|".join(map(re.escape, control))))
 
 
+def _end_text(tokenizer: Any, tail: str) -> str:
+    """The token at the start of `tail`, what the template writes behind an assistant's words; the eos if that is nothing."""
+    added = {str(token.content) for token in tokenizer.added_tokens_decoder.values()}
+    added |= {str(tokenizer.eos_token)} if tokenizer.eos_token else set()
+    found = [text for text in added if tail.startswith(text) and text not in (OPEN, CLOSE)]
+    if found:
+        return max(found, key=len)
+    if tail:
+        raise InputError(
+            f"The student's chat template ends an assistant turn with {tail[:40]!r}, which is no single token of its "
+            "tokenizer, so it would never learn to stop: choose a student whose template and tokenizer belong together."
+        )
+    if tokenizer.eos_token is None:
+        raise InputError(
+            "The student's chat template ends an assistant turn without a token, and its tokenizer has no eos token: "
+            "it can't learn to stop."
+        )
+    return str(tokenizer.eos_token)
+
+
 def template_text(tokenizer: Any, messages: Sequence[Message], generation: bool = True) -> str:
     """`messages` in the student's own template, as text. Raises InputError when the template refuses them."""
+    return str(_applied(tokenizer, messages, generation, tokenize=False))
+
+
+def served_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """The token ids that a server makes of `messages`, with the template that is saved with the student."""
+    return list(_applied(tokenizer, messages, True, tokenize=True, return_dict=False))
+
+
+def _applied(tokenizer: Any, messages: Sequence[Message], generation: bool, **how: Any) -> Any:
     import jinja2
 
     chat = [{"role": message.role, "content": message.content} for message in messages]
-    own = str(tokenizer.get_chat_template())
-    template = FIXED_DATE + own if "strftime_now" in own else own
+    template = fixed_template(tokenizer).text
     try:
-        text = tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=generation, chat_template=template
+        return tokenizer.apply_chat_template(
+            chat, add_generation_prompt=generation, chat_template=template, **how
         )
     except (jinja2.TemplateError, ValueError, TypeError) as error:
         raise InputError(f"The student's chat template refuses the prompt: {error}.") from None
-    return str(text)
 
 
 def completion_text(prompt: str, reasoning: str, answer: str) -> str:

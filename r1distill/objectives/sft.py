@@ -1,7 +1,8 @@
 """Hard labels: supervised fine-tuning on rows whose ids and labels we know (render.py), with trl's SFTTrainer.
 
-In: a student's folder, rendered rows, the recipe's settings. Out: train/<id>/adapter (PEFT), metrics.jsonl, and
-checkpoints that the next call with the same folder continues from. trl gets finished rows and leaves them alone.
+In: a student's folder, rendered rows, the recipe's settings. Out: train/<id>/adapter (PEFT) or, with method = "full",
+train/<id>/model (weights); metrics.jsonl; and checkpoints that the next call with the same folder continues from. trl
+gets finished rows and leaves them alone. Under `accelerate launch` every process calls the same; the first one writes.
 """
 
 from __future__ import annotations
@@ -15,20 +16,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 import torch
-from datasets import Dataset, Features, Value
-from datasets import Sequence as Column
 from peft import PeftModel
-from transformers import PrinterCallback
-from trl import SFTTrainer
 
 from r1distill.errors import R1DistillError, RecipeError, StorageError
 from r1distill.ledger import storage_errors
-from r1distill.objectives import loss
-from r1distill.objectives.batches import SimilarLengths
-from r1distill.objectives.render import IGNORED, Rendered
-from r1distill.objectives.settings import lora_config, sft_config
+from r1distill.objectives import packing, settings
+from r1distill.objectives.render import Rendered
 from r1distill.objectives.students import load_model, stop_at
+from r1distill.objectives.templates import fixed_template
+from r1distill.objectives.trainer import Trainer, dataset
 from r1distill.objectives.watch import Watch, last_checkpoint
+from r1distill.recipe_sections import TrainSection
 from r1distill.show import Show
 
 FULL_DISK = ("No space left on device", "PytorchStreamWriter failed", "inline_container.cc", "os error 28")
@@ -48,11 +46,14 @@ class Job(NamedTuple):
     end_id: int
     rows: Sequence[Rendered]
     validation: Sequence[Rendered]
-    lora: dict[str, Any]
-    sft: dict[str, Any]
-    seed: int
+    section: TrainSection
     folder: Path
     """train/<id>"""
+
+    @property
+    def result(self) -> Path:
+        """Where the trained student goes: the adapter, or all weights."""
+        return self.folder / ("model" if self.section.method == "full" else "adapter")
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ class Outcome(msgspec.Struct, frozen=True):
     last_loss: float | None
     """The same over the last tenth."""
     validation_loss: float | None
-    """Nats per labelled token over val.jsonl, after the last epoch."""
+    """Nats per labelled token over val.jsonl: the last one, or the lowest with train.keep = "best"."""
     labelled_tokens: int
     """Trained on, over all epochs."""
     tokens_per_s: float
@@ -83,8 +84,8 @@ def train_sft(job: Job, show: Show) -> Outcome:
     """
     _set_threads()
     with _translated(job.folder):
-        watch = Watch(job.folder / "metrics.jsonl", show)
-        trainer = _trainer(job, watch)
+        watch = Watch(job.folder / "metrics.jsonl", show, writes=settings.main_process())
+        trainer = make_trainer(job, watch)
         found = last_checkpoint(job.folder / "checkpoints")
         if found:
             watch.resume_at(found[1])
@@ -94,75 +95,25 @@ def train_sft(job: Job, show: Show) -> Outcome:
             trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
         if watch.interrupted and trainer.state.global_step < steps:
             raise KeyboardInterrupt
-        _save(job, trainer)
+        if settings.main_process():
+            _save(job, trainer)
+        trainer.accelerator.wait_for_everyone()
     return _outcome(trainer, watch)
 
 
-class Trainer(SFTTrainer):  # type: ignore[misc]
-    """trl's trainer with our row order, our loss where it is equal and cheaper, and an exact validation loss."""
-
-    def __init__(self, *args: Any, watch: Watch, **kwargs: Any) -> None:
-        super().__init__(*args, callbacks=[watch], **kwargs)
-        self.remove_callback(PrinterCallback)
-        self.watch = watch
-        self._validation = [0.0, 0]  # nats, tokens
-        self._causal = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        self._own_loss = loss.usable(self._causal, self.args)
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The mean loss in nats per labelled token, over the whole step when gradients are accumulated."""
-        tokens = int((inputs["labels"][:, 1:] != IGNORED).sum())
-        if self._own_loss and not return_outputs:
-            divisor = tokens if num_items_in_batch is None else int(num_items_in_batch)
-            value = loss.summed_loss(self._causal, inputs) / max(divisor, 1)
-        else:
-            value = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if self.model.training:
-            self.watch.labelled_tokens += tokens
-        elif not return_outputs:
-            self._validation[0] += float(value.detach()) * tokens
-            self._validation[1] += tokens
-        return value
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log; transformers' eval_loss weighs batches by rows, ours by tokens."""
-        nats, tokens = self._validation
-        if "eval_loss" in logs and tokens and self.args.world_size == 1:
-            logs["eval_loss"] = nats / tokens
-            self._validation = [0.0, 0]
-        super().log(logs, start_time)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        rows = self.train_dataset if train_dataset is None else train_dataset
-        if self.args.train_sampling_strategy != "random" or self.args.packing:
-            return super()._get_train_sampler(train_dataset)
-        lengths = [len(ids) for ids in rows["input_ids"]]
-        return SimilarLengths(lengths, self.args.train_batch_size * self.args.world_size, self.args.seed)
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Nothing: trl's card would say nothing of the teacher, the filters or the data."""
-
-    def _send_telemetry(self) -> None:
-        """Nothing: r1distill sends no telemetry."""
-
-
-def dataset(rows: Sequence[Rendered]) -> Any:
-    """Rendered rows as a datasets.Dataset with the columns input_ids and labels (int32 on the Arrow side)."""
-    features = Features({"input_ids": Column(Value("int32")), "labels": Column(Value("int32"))})
-    columns = {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
-    return Dataset.from_dict(columns, features=features)
-
-
-def _trainer(job: Job, watch: Watch) -> Trainer:
-    args = sft_config(job.sft, job.seed, job.folder / "checkpoints", validate=bool(job.validation))
+def make_trainer(job: Job, watch: Watch) -> Trainer:
+    """The trainer of a job, its student loaded. Raises RecipeError (settings refused), InputError (student can't be loaded)."""
+    section = job.section
+    settings.check_validation(section, len(job.validation))
+    args = settings.sft_config(section, job.folder / "checkpoints", validate=bool(job.validation))
     # Without packing trl has nothing to prepare: it takes the rows as they are.
     args.dataset_kwargs = None if args.packing else {"skip_prepare_dataset": True}
-    lora = lora_config(job.lora)
-    model = load_model(job.student)
+    lora = None if section.method == "full" else settings.lora_config(section.lora)
+    model = load_model(job.student, section.method)
     stop_at(model, job.end_id)
     job.tokenizer.eos_token = job.tokenizer.convert_ids_to_tokens(job.end_id)
+    if args.packing or args.padding_free:
+        packing.prove(model, job.rows, job.tokenizer.pad_token_id or job.end_id)
     try:
         trainer = Trainer(
             model=model,
@@ -172,10 +123,18 @@ def _trainer(job: Job, watch: Watch) -> Trainer:
             processing_class=job.tokenizer,
             peft_config=lora,
             watch=watch,
+            micro_rows=settings.micro_rows(section),
+            patience=section.patience,
         )
     except (ValueError, TypeError) as error:
         raise RecipeError(f"train.lora or train.sft is refused for this student: {error}") from None
-    trainer.model.peft_config["default"].base_model_name_or_path = job.base
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise RecipeError(
+            "r1distill trains with the whole student on each GPU (accelerate's MULTI_GPU), not sharded: for FSDP or "
+            "DeepSpeed write the rows with r1distill train --emit DIR, and run trl sft there."
+        )
+    if lora is not None:
+        trainer.model.peft_config["default"].base_model_name_or_path = job.base
     return trainer
 
 
@@ -192,19 +151,22 @@ def _steps(trainer: Trainer) -> int:
 
 
 def _save(job: Job, trainer: Trainer) -> None:
-    """Write the adapter folder so that it is there complete or not at all, then drop the checkpoints."""
-    part, target = job.folder / ".adapter.part", job.folder / "adapter"
+    """Write the trained student's folder so that it is there complete or not at all, then drop the checkpoints."""
+    target = job.result
+    part = job.folder / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
-    trainer.model.save_pretrained(part, save_embedding_layers=False)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.save_pretrained(part, **({} if job.section.method == "full" else {"save_embedding_layers": False}))
+    job.tokenizer.chat_template = fixed_template(job.tokenizer).text
     job.tokenizer.save_pretrained(part)
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
-    if "save_strategy" not in job.sft:
+    if "save_strategy" not in job.section.sft:
         shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
 
 
 def _outcome(trainer: Trainer, watch: Watch) -> Outcome:
-    trainable, parameters = trainer.model.get_nb_trainable_parameters()
+    trainable, parameters = _counts(trainer.model)
     losses = [row.loss for row in watch.metrics if row.loss is not None]
     validations = [row.eval_loss for row in watch.metrics if row.eval_loss is not None]
     tenth = max(1, len(losses) // 10)
@@ -216,17 +178,33 @@ def _outcome(trainer: Trainer, watch: Watch) -> Outcome:
         parameters=parameters,
         first_loss=sum(losses[:tenth]) / tenth if losses else None,
         last_loss=sum(losses[-tenth:]) / tenth if losses else None,
-        validation_loss=validations[-1] if validations else None,
+        validation_loss=_kept(validations, trainer.args.load_best_model_at_end),
         labelled_tokens=watch.labelled_tokens,
         tokens_per_s=round(watch.labelled_tokens / max(elapsed_s, 1e-9), 1),
         elapsed_s=elapsed_s,
     )
 
 
+def _counts(model: Any) -> tuple[int, int]:
+    """Trained parameters, and all of them; peft knows how to count weights of 4 bits."""
+    if isinstance(model, PeftModel):
+        trainable, parameters = model.get_nb_trainable_parameters()
+        return int(trainable), int(parameters)
+    count = sum(p.numel() for p in model.parameters())
+    return count, count
+
+
+def _kept(validations: list[float], best: bool) -> float | None:
+    if not validations:
+        return None
+    return min(validations) if best else validations[-1]
+
+
 def _set_threads() -> None:
     """One compute thread per core that this process may use, unless OMP_NUM_THREADS says otherwise."""
     if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // beside))
 
 
 @contextmanager
@@ -244,9 +222,10 @@ def _translated(folder: Path) -> Iterator[None]:
                 f"{folder} can't be written: there is no space left; free some space and run the same command again, "
                 "it continues from the last checkpoint."
             ) from None
-        if any(sign in text for sign in FULL_MEMORY):
+        if isinstance(error, MemoryError) or any(sign in text for sign in FULL_MEMORY):
             raise R1DistillError(
                 "There is not enough memory for this training: lower train.sft.per_device_train_batch_size (and raise "
-                "gradient_accumulation_steps by as much), lower train.sft.max_length, or take a smaller student."
+                "gradient_accumulation_steps by as much), lower train.sft.max_length, set train.sft.gradient_checkpointing = "
+                "true, or take a smaller student; the same command goes on from the last checkpoint."
             ) from None
         raise

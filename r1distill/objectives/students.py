@@ -109,17 +109,48 @@ def load_tokenizer(folder: Path) -> Any:
         ) from None
 
 
-def load_model(folder: Path) -> Any:
-    """The causal language model of a student's folder: float32 without a GPU, bfloat16 with one. Raises InputError."""
+def load_model(folder: Path, method: Literal["lora", "qlora", "full"] = "lora") -> Any:
+    """The causal language model of a student's folder: float32 without a GPU, bfloat16 with one. Raises InputError.
+
+    With "qlora" its weights are NF4 (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314), which needs bitsandbytes; with
+    "full" they are float32 everywhere, since small updates vanish in bfloat16.
+    """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    dtype = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    half = method != "full" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    dtype = torch.bfloat16 if half else torch.float32
+    how = {"quantization_config": _four_bits(dtype)} if method == "qlora" else {}
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        return AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, attn_implementation=_attention(), **how
+        )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"The student in {folder} can't be loaded: {_first_line(error)}") from None
+    except (
+        ImportError
+    ) as error:  # a broken or missing package that only this student needs (4 bits, FlashAttention)
+        raise MissingPackageError(f"The student in {folder} can't be loaded: {_first_line(error)}") from None
+
+
+def _four_bits(compute_dtype: Any) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+    )
+
+
+def _attention() -> str | None:
+    """FlashAttention where it can run (its kernels know where packed documents end); else the model's own default."""
+    import torch
+    from transformers.utils import is_flash_attn_2_available
+
+    return "flash_attention_2" if torch.cuda.is_available() and is_flash_attn_2_available() else None
 
 
 def stop_at(model: Any, end_id: int) -> None:

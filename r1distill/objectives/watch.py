@@ -47,8 +47,10 @@ class Metric(msgspec.Struct, frozen=True):
 class Watch(TrainerCallback):  # type: ignore[misc]
     """The trainer's only callback of ours; `metrics` holds the rows of metrics.jsonl."""
 
-    def __init__(self, path: Path, show: Show, checkpoint_every_s: float = CHECKPOINT_EVERY_S) -> None:
-        self.path, self.show, self.every_s = path, show, checkpoint_every_s
+    def __init__(
+        self, path: Path, show: Show, checkpoint_every_s: float = CHECKPOINT_EVERY_S, writes: bool = True
+    ) -> None:
+        self.path, self.show, self.every_s, self.writes = path, show, checkpoint_every_s, writes
         self.metrics: list[Metric] = []
         self.labelled_tokens = 0
         self.interrupted = False
@@ -113,9 +115,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._progress.update(
                 state.global_step, f"{detail}{self.labelled_tokens / spent:.0f} labelled tokens/s"
             )
+        self.interrupted, due = _agreed(
+            args, self.interrupted, time.monotonic() - self._saved >= self.every_s or _is_last(state)
+        )
         if self.interrupted:
             control.should_save = control.should_training_stop = True
-        elif time.monotonic() - self._saved >= self.every_s:
+        elif due:
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -124,7 +129,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._write()
 
     def _write(self) -> None:
-        write_atomic(self.path, b"".join(msgspec.json.encode(row) + b"\n" for row in self.metrics))
+        if self.writes:
+            write_atomic(self.path, b"".join(msgspec.json.encode(row) + b"\n" for row in self.metrics))
 
     @contextmanager
     def _catch_interrupt(self) -> Iterator[None]:
@@ -144,6 +150,22 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def _is_last(state: Any) -> bool:
+    """The last step is always saved: what comes after it may fail (a full disk), and then nothing is trained twice."""
+    return bool(state.global_step >= state.max_steps)
+
+
+def _agreed(args: Any, *wishes: bool) -> list[bool]:
+    """What any process wishes, so that all of them do it at the same step: saving waits for everybody."""
+    if args.world_size == 1:
+        return list(wishes)
+    import torch
+
+    flags = torch.tensor(wishes, dtype=torch.int32, device=args.device)
+    torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+    return [bool(flag) for flag in flags.tolist()]
 
 
 def last_checkpoint(folder: Path) -> tuple[Path, int] | None:

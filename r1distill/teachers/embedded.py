@@ -25,17 +25,28 @@ PREFIX_FILE = "prefix.bin"
 
 @contextmanager
 def embedded_server(
-    model: Path, *, adapter: Path | None, threads: int | None, parallel: int, context_tokens: int, log: Path
+    model: Path,
+    *,
+    adapter: Path | None,
+    threads: int | None,
+    parallel: int,
+    context_tokens: int,
+    log: Path,
+    port: int = 0,
+    key: str | None = None,
 ) -> Iterator[Endpoint]:
-    """Serve `model` while the block runs. Raises MissingPackageError, or R1DistillError naming the log file."""
+    """Serve `model` while the block runs; on a free port and with a random key, unless others are given ("": no key).
+
+    Raises MissingPackageError, or R1DistillError naming the log file.
+    """
     if importlib.util.find_spec("xllamacpp") is None:
         raise MissingPackageError("The embedded model needs xllamacpp: pip install 'r1distill[embedded]'.")
-    key = secrets.token_urlsafe(24)
+    key = secrets.token_urlsafe(24) if key is None else key
     with tempfile.TemporaryDirectory(prefix="r1distill-") as slot_folder:
         config: dict[str, object] = {
             "model": str(model), "adapter": str(adapter) if adapter else None, "key": key,
             "threads": threads or os.cpu_count() or 1, "parallel": parallel, "context_tokens": context_tokens,
-            "slot_folder": f"{slot_folder}/",
+            "slot_folder": f"{slot_folder}/", "port": port,
         }  # fmt: skip
         with served("r1distill.teachers.embedded_child", config, log, START_TIMEOUT_S) as address:
             yield Endpoint(base_url=f"{address}/v1", key=key, model=model.stem, local=True, slots=parallel)

@@ -58,12 +58,16 @@ def _from_hub(name: str) -> Path:
 
 
 @contextmanager
-def local_server(folder: Path, log: Path) -> Iterator[Endpoint]:
-    """Serve the model in `folder` while the block runs. Raises MissingPackageError, R1DistillError."""
+def local_server(folder: Path, log: Path, port: int = 0) -> Iterator[Endpoint]:
+    """Serve the model in `folder` while the block runs, on a free port unless one is given.
+
+    Raises MissingPackageError, R1DistillError.
+    """
     for package in ("transformers", "fastapi", "uvicorn"):
         if importlib.util.find_spec(package) is None:
             raise MissingPackageError(
                 f"Serving a checkpoint needs {package}: pip install 'r1distill[train]'."
             )
-    with served("r1distill.teachers.local_child", {"model": str(folder)}, log, START_TIMEOUT_S) as address:
+    config = {"model": str(folder), "port": port}
+    with served("r1distill.teachers.local_child", config, log, START_TIMEOUT_S) as address:
         yield Endpoint(base_url=f"{address}/v1", key="none", model=str(folder), local=True)

@@ -1,4 +1,4 @@
-"""The child process of a local checkpoint: `transformers serve` on a free port of 127.0.0.1, until stdin closes."""
+"""The child process of a local checkpoint: `transformers serve` on a port of 127.0.0.1 (0: a free one), until stdin closes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     config = json.loads(sys.stdin.readline())
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("127.0.0.1", config.get("port", 0)))
         port = probe.getsockname()[1]
     sys.stdout.write(json.dumps({"address": f"http://127.0.0.1:{port}"}) + "\n")
     sys.stdout.flush()

@@ -12,22 +12,29 @@ from r1distill.teachers.providers import MODEL_NOTES, by_host, logprobs_body, te
 from r1distill.teachers.request_rules import ignored_fields, sent_fields
 
 
-def recipe_notes(recipe: Recipe) -> list[str]:
-    """The notes on all teachers, each sentence once. Raises RecipeError for what would be refused."""
+def recipe_notes(recipe: Recipe, for_traces: bool = True) -> list[str]:
+    """The notes on all teachers, each sentence once. Raises RecipeError for what would be refused.
+
+    `for_traces`: False leaves out what matters only to those who learn from the answers.
+    """
     every = [
-        note for name, teacher in recipe.teacher.items() for note in notes(name, teacher, recipe.harvest)
+        note
+        for name, teacher in recipe.teacher.items()
+        for note in notes(name, teacher, recipe.harvest, for_traces)
     ]
     return list(dict.fromkeys(every))
 
 
-def notes(name: str, teacher: TeacherSection, harvest: HarvestSection) -> list[str]:
+def notes(name: str, teacher: TeacherSection, harvest: HarvestSection, for_traces: bool = True) -> list[str]:
     """Warnings and notes on one teacher. Terms and peculiarities of models don't name the teacher, so that the caller can
     show each sentence once. Raises RecipeError (see `checked_for`).
     """
     row, where, model = checked_for(name, teacher, harvest), f"teacher.{name}", str(teacher.model)
     sent = {**sent_fields(row, teacher), **logprobs_body(row, harvest.top_logprobs)}
     found = [f"{where}: {text}" for text in ignored_fields(row, teacher.provider, model, sent)]
-    found += [f"{where}: {text}" for text in _wire(row, teacher, harvest)]
+    found += [f"{where}: {text}" for text in _reasoning(row, teacher) if for_traces]
+    if harvest.top_logprobs and row.logprobs == "unknown":
+        found.append(f"{where}: nobody has checked whether {teacher.provider} gives log-probabilities.")
     warning = plain_http(name, teacher)
     found += [warning] if warning else []
     if row.kind == "http":
@@ -36,7 +43,7 @@ def notes(name: str, teacher: TeacherSection, harvest: HarvestSection) -> list[s
     return found + [note.text for note in (*row.notes, *MODEL_NOTES) if matches(model, note.models)]
 
 
-def _wire(row: Provider, teacher: TeacherSection, harvest: HarvestSection) -> list[str]:
+def _reasoning(row: Provider, teacher: TeacherSection) -> list[str]:
     said = []
     if row.wire_for(str(teacher.model)) == "none":
         said.append(
@@ -47,8 +54,6 @@ def _wire(row: Provider, teacher: TeacherSection, harvest: HarvestSection) -> li
         said.append(
             f"{teacher.provider} gives at most summaries of the reasoning, which are no traces (source: {row.source})."
         )
-    if harvest.top_logprobs and row.logprobs == "unknown":
-        said.append(f"nobody has checked whether {teacher.provider} gives log-probabilities.")
     return said
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from r1distill.checks.format import CONTROL_SIGNS, CONTROL_TOKENS, TAG_SIGNS, TAGS, Format
+from r1distill.checks.format import CONTROL_SIGNS, CONTROL_TOKENS, OPENERS, TAG_SIGNS, TAGS, Format
 from r1distill.records import Message, Prompt, Trace, Usage
 from r1distill.thinking import SPELLINGS
 
@@ -80,6 +80,7 @@ def test_every_control_token(token: str) -> None:
 def test_every_token_has_a_sign() -> None:
     assert all(any(sign in tag for sign in TAG_SIGNS) for tag in TAGS)
     assert all(any(sign in token for sign in CONTROL_SIGNS) for token in CONTROL_TOKENS)
+    assert all(token.startswith(OPENERS) for token in (*TAGS, *CONTROL_TOKENS))
 
 
 @pytest.mark.parametrize(

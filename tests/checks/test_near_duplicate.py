@@ -153,7 +153,7 @@ def test_the_estimate_errs_little() -> None:
         for _ in range(25):
             words = prose(rng)
             texts = " ".join(words), " ".join(edited(rng, words, share))
-            first, second = (shingles(text, 3) for text in texts)
+            first, second = (set(shingles(text, 3)) for text in texts)
             truth = len(first & second) / len(first | second)
             errors.append(similarity(signature(texts[0]), signature(texts[1])) - truth)
     assert abs(sum(errors)) / len(errors) < 0.02

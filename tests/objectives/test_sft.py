@@ -13,6 +13,7 @@ from r1distill.objectives.batches import SimilarLengths
 from r1distill.objectives.render import render
 from r1distill.objectives.settings import max_length, sft_config
 from r1distill.objectives.students import load_tokenizer
+from r1distill.recipe_sections import TrainSection
 from r1distill.records import Example, Message
 from r1distill.show import Show
 
@@ -34,22 +35,26 @@ def rendered(student: Path, count: int):
     return render(load_tokenizer(student), [example(number) for number in range(count)]).rows
 
 
-def job(student: Path, folder: Path, count: int = 20, validation: int = 0, **sft):
+def section(**values) -> TrainSection:
+    sft = values.pop("sft", {})
+    settings = {"learning_rate": 5e-3, "num_train_epochs": 2, "per_device_train_batch_size": 4, **sft}
+    return TrainSection.model_validate({"lora": LORA, "sft": settings, **values})
+
+
+def job(student: Path, folder: Path, count: int = 20, validation: int = 0, train=None, **sft):
     from r1distill.objectives.sft import Job
 
     rows = rendered(student, count + validation)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"learning_rate": 5e-3, "num_train_epochs": 2, "per_device_train_batch_size": 4, **sft}
+    tokenizer = load_tokenizer(student)
     return Job(
         student,
         str(student),
-        load_tokenizer(student),
+        tokenizer,
         2,
         rows[:count],
         rows[count:],
-        LORA,
-        settings,
-        0,
+        section(sft=sft, **(train or {})),
         folder,
     )
 
@@ -59,10 +64,10 @@ def metrics(folder: Path) -> list[dict]:
 
 
 def trainer_of(the_job):
-    from r1distill.objectives.sft import _trainer
+    from r1distill.objectives.sft import make_trainer
     from r1distill.objectives.watch import Watch
 
-    return _trainer(the_job, Watch(the_job.folder / "metrics.jsonl", Show(0)))
+    return make_trainer(the_job, Watch(the_job.folder / "metrics.jsonl", Show(0)))
 
 
 def test_training_learns_and_saves(student, tmp_path):
@@ -143,6 +148,7 @@ def test_validation_loss_is_exact(student, tmp_path):
 def test_interrupted_training_resumes_to_the_same_result(student, tmp_path, monkeypatch):
     from r1distill.objectives import sft, watch
 
+    before = signal.getsignal(signal.SIGINT)
     whole = sft.train_sft(job(student, tmp_path / "whole"), Show(0))
 
     class Interrupted(watch.Watch):
@@ -163,15 +169,15 @@ def test_interrupted_training_resumes_to_the_same_result(student, tmp_path, monk
     first, second = metrics(tmp_path / "whole"), metrics(tmp_path / "cut")
     assert [r["step"] for r in second] == [r["step"] for r in first]
     assert [r["loss"] for r in second] == pytest.approx([r["loss"] for r in first], rel=1e-4)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_checkpoints_come_by_the_clock(student, tmp_path):
-    from r1distill.objectives.sft import _trainer
+    from r1distill.objectives.sft import make_trainer
     from r1distill.objectives.watch import Watch
 
     watch = Watch(tmp_path / "metrics.jsonl", Show(0), checkpoint_every_s=0.0)
-    trainer = _trainer(job(student, tmp_path), watch)
+    trainer = make_trainer(job(student, tmp_path), watch)
     with watch.at_work(10):
         trainer.train()
     saved = {p.name for p in (tmp_path / "checkpoints").iterdir()}
@@ -201,6 +207,56 @@ def test_full_disk_or_memory_is_one_sentence(student, tmp_path, monkeypatch, err
     monkeypatch.setattr(sft, "_save", full)
     with pytest.raises(kind, match=words):
         sft.train_sft(job(student, tmp_path), Show(0))
+
+
+def test_failed_save_loses_nothing(student, tmp_path, monkeypatch):
+    """The second call saves what the first one trained, without a further step; half a folder left behind does no harm."""
+    from r1distill.objectives import sft
+
+    def full(the_job, _):
+        (the_job.folder / ".adapter.part").mkdir()
+        (the_job.folder / ".adapter.part" / "garbage").touch()
+        raise OSError(28, "No space left on device")
+
+    the_job = job(student, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(sft, "_save", full)
+        with pytest.raises(StorageError, match="no space left"):
+            sft.train_sft(the_job, Show(0))
+    before = metrics(tmp_path)
+    outcome = sft.train_sft(job(student, tmp_path), Show(0))
+    assert (
+        metrics(tmp_path) == before
+        and outcome.steps == 10
+        and outcome.last_loss == pytest.approx(sum(m["loss"] for m in before[-1:]))
+    )
+    assert (tmp_path / "adapter/adapter_config.json").is_file()
+    assert not (tmp_path / "adapter/garbage").exists() and not (tmp_path / ".adapter.part").exists()
+
+
+def test_adapter_of_another_base_is_one_sentence(student, tmp_path):
+    from r1distill.errors import InputError
+    from r1distill.objectives.merge import merge
+    from r1distill.objectives.sft import train_sft
+
+    train_sft(job(student, tmp_path / "a", max_steps=1), Show(0))
+    other = save_tiny_student(tmp_path / "other")
+    config = json.loads((tmp_path / "a/adapter/adapter_config.json").read_text())
+    config["r"] = 4  # as if made for another shape
+    (tmp_path / "a/adapter/adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="does not fit the model"):
+        merge(other, tmp_path / "a/adapter", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_trl_still_has_what_is_switched_off():
+    """Telemetry and trl's own model card: if they are renamed, our overrides would no longer silence them."""
+    from trl import SFTTrainer
+
+    from r1distill.objectives.trainer import Trainer
+
+    for name in ("_send_telemetry", "create_model_card"):
+        assert callable(getattr(SFTTrainer, name)) and name in vars(Trainer)
 
 
 def test_merged_student_answers_as_the_adapted_one(student, tmp_path):
@@ -264,15 +320,20 @@ def test_wrong_settings_are_named(lora, sft, words):
     from r1distill.objectives.settings import check
 
     with pytest.raises(RecipeError, match=words):
-        check(lora, sft)
+        check(TrainSection(lora=lora, sft=sft))
 
 
 def test_settings_reach_trl_over_our_defaults(tmp_path):
-    config = sft_config({"learning_rate": 1e-3, "max_length": 100}, 7, tmp_path, validate=True)
-    assert (config.learning_rate, config.seed, config.num_train_epochs) == (1e-3, 7, 3)
-    assert config.max_length is None  # dropping over-long rows is ours; trl must not cut
+    def config(validate=False, **sft):
+        return sft_config(TrainSection(sft=sft, seed=7), tmp_path, validate=validate)
+
+    found = config(True, learning_rate=1e-3, max_length=100)
+    assert (found.learning_rate, found.seed, found.num_train_epochs) == (1e-3, 7, 3)
+    assert found.max_length is None  # dropping over-long rows is ours; trl must not cut
     assert max_length({"max_length": 100}) == 100
-    assert config.per_device_train_batch_size * config.gradient_accumulation_steps == 8
-    own = sft_config({"per_device_train_batch_size": 16}, 7, tmp_path, validate=False)
+    assert found.per_device_train_batch_size * found.gradient_accumulation_steps == 8
+    own = config(per_device_train_batch_size=16)
     assert (own.per_device_train_batch_size, own.gradient_accumulation_steps) == (16, 1)
-    assert (config.report_to, config.dataloader_drop_last) == ([], False)
+    assert (own.report_to, own.dataloader_drop_last) == ([], False)
+    assert config(lr_scheduler_type="linear").lr_scheduler_kwargs in (None, {})
+    assert sft_config(TrainSection(method="full"), tmp_path, validate=False).learning_rate == 2e-5

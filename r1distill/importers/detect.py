@@ -1,0 +1,132 @@
+"""Which format is this row of? Decided by its columns and the kinds of their values, once for all rows that look alike.
+
+In: a Row. Out: a Format, or a ValueError that says what was seen and which formats come close.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from r1distill.errors import UsageError
+from r1distill.importers.fields import Row
+from r1distill.importers.table import FORMATS, QUESTION, REASONING, REPLY, Format, formats_named, names
+
+MOST_LOOKS = 1_000
+"""Rows of so many different looks are remembered; then it starts anew."""
+LONGEST_LOOK = 10_000
+"""Characters of the column names of a row; longer ones are not remembered."""
+MAPPED = ("question", "answer", "reasoning", "reference", "system", "model", "finish")
+"""What --map can name a column for."""
+CLOSE = 3
+
+
+class Detector:
+    """Finds the format of rows; remembers the looks it has seen."""
+
+    def __init__(self, allowed: tuple[Format, ...] = ()) -> None:
+        """`allowed`: the formats that the user said it is; () to detect it."""
+        self.allowed = allowed
+        self.rows: Counter[str] = Counter()
+        """How many rows of each format were met."""
+        self._looks: dict[tuple[str, ...], Format | str] = {}
+
+    def format_of(self, row: Row) -> Format:
+        """The format of a row. Raises ValueError when none fits."""
+        look = tuple([f"{name}\n{memoryview(raw)[0]}" for name, raw in row.raws.items()])
+        known = self._looks.get(look)
+        if known is None:
+            known = self._find(row)
+            if len(self._looks) >= MOST_LOOKS:
+                self._looks.clear()
+            if sum(map(len, look)) <= LONGEST_LOOK:
+                self._looks[look] = known
+        if isinstance(known, str):
+            raise ValueError(known)
+        self.rows[known.name] += 1
+        return known
+
+    def _find(self, row: Row) -> Format | str:
+        if self.allowed:
+            return next((format for format in self.allowed if fits(format, row)), self.allowed[0])
+        return next((format for format in FORMATS if fits(format, row)), None) or what_was_seen(row)
+
+
+def fits(format: Format, row: Row) -> bool:
+    """True when a row has the columns of a format."""
+    if format.name == "plain":
+        return _looks_plain(row)
+    if format.only and row.raws.keys() - format.needs.keys():
+        return False
+    has_one = not format.one_of or any(row.kind(name) for name in format.one_of)
+    return has_one and all(_is(row, name, kinds) for name, kinds in format.needs.items())
+
+
+def _is(row: Row, name: str, kinds: str) -> bool:
+    kind = row.kind(name)
+    return bool(kind) and (not kinds or kind in kinds.split("|"))
+
+
+def _looks_plain(row: Row) -> bool:
+    """A question or a reply in a column of text."""
+    words = (*QUESTION, *REPLY, *REASONING)
+    return any(row.kind(name) in ("text", "number") for name in words)
+
+
+def what_was_seen(row: Row) -> str:
+    """Why a row is of no format: its columns, and the formats of which it has at least half the columns."""
+    seen = ", ".join(f"{name[:40]} ({row.kind(name)})" for name in [*row.raws][:20]) or "none"
+    lacking = {format.name: _lacking(format, row) for format in reversed(FORMATS) if format.needs}
+    near = sorted(
+        (name for name, (lack, have) in lacking.items() if have >= len(lack)),
+        key=lambda name: len(lacking[name][0]),
+    )
+    close = "; ".join(f"{name} (it lacks {', '.join(lacking[name][0])})" for name in near[:CLOSE])
+    return f"no format has these columns: {seen}" + (f"; close: {close}" if close else "")
+
+
+def _lacking(format: Format, row: Row) -> tuple[list[str], int]:
+    """(what a row lacks of a format, how many of its columns it has)."""
+    lack = [name for name, kinds in format.needs.items() if not _is(row, name, kinds)]
+    have = len(format.needs) - len(lack)
+    if format.one_of and not any(row.kind(name) for name in format.one_of):
+        lack.append(" or ".join(format.one_of))
+    return lack, have
+
+
+def chosen_formats(name: str | None, columns: dict[str, str] | None) -> tuple[Format, ...]:
+    """What --format and --map ask for; () when neither does. Raises UsageError for names that don't exist."""
+    found = formats_named(name) if name else ()
+    if name and not found:
+        raise UsageError(f"There is no format {name!r}; the formats are: {', '.join(names())}.")
+    if not columns:
+        return found
+    if found:
+        raise UsageError("--format and --map don't go together: --map describes the columns by itself.")
+    return (mapped(columns),)
+
+
+def mapped(columns: dict[str, str]) -> Format:
+    """A format by its columns. Raises UsageError for a key that means nothing."""
+    odd = [key for key in columns if key not in MAPPED]
+    if odd or not {"question", "answer"} <= columns.keys():
+        what = (
+            f"{odd[0]!r} means nothing to --map" if odd else "--map needs at least a question and an answer"
+        )
+        raise UsageError(f"{what}; write question=COLUMN,answer=COLUMN, and maybe {', '.join(MAPPED[2:])}.")
+    one = {key: (column,) for key, column in columns.items()}
+    return Format(
+        name="map", shape="columns", needs={columns["question"]: "", columns["answer"]: ""}, question=one["question"],
+        reply=one["answer"], reasoning=one.get("reasoning", ()), reference=one.get("reference", ()),
+        model=one.get("model", ()), finish=one.get("finish", ()), system=columns.get("system", ""), source="--map",
+    )  # fmt: skip
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """The columns of `question=problem,answer=solution`. Raises UsageError."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        key, sign, column = (piece.strip() for piece in part.partition("="))
+        if not sign or not key or not column or key in found:
+            raise UsageError(f"--map is {text!r}; write it as question=problem,answer=solution.")
+        found[key] = column
+    return found

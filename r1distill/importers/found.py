@@ -1,0 +1,194 @@
+"""What an importer finds in a row: traces with their problems, or why something in it is no trace.
+
+In: a Row, its Format, and the parts that a shape has read (who was asked what, and what came back). Out: Found or Unread.
+The parts that all shapes share stand here: reference, kind of answer, tags, how the answer ended, and a think block that
+stands in the answer although the reasoning has a column of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, cast, get_args
+
+import msgspec
+
+from r1distill.importers.fields import Row
+from r1distill.importers.table import TAGS, Format
+from r1distill.records import FINISHES, AnswerKind, Message, Prompt, Trace, Usage, prompt_id_of
+from r1distill.teachers.replies import usage_of
+from r1distill.thinking import Split, split_thinking
+
+KIND_WORDS: dict[str, AnswerKind] = {
+    "math": "math", "verifiable_math": "math", "code": "code", "verifiable_code": "code", "codegen": "code",
+    "choice": "choice", "multiple_choice": "choice", "text": "text", "json": "json",
+}  # fmt: skip
+LONGEST_TAG = 200
+"""Characters; a longer text is no label."""
+LONGEST_PYTHON = 20_000
+"""Characters of a Python literal in a column; longer ones are not read."""
+INLINE = ("inline", "inline-no-opener", "unclosed")
+
+
+class Unread(NamedTuple):
+    """A part of a row that is no trace."""
+
+    reason: str
+
+
+class Found(NamedTuple):
+    """One trace."""
+
+    prompt: Prompt
+    trace: Trace
+    asked: list[Message]
+    """What a student is asked with when no template says otherwise."""
+    line: bytes | None
+    """The JSON line that stands for this trace alone; None: the row itself does."""
+
+
+class Context(NamedTuple):
+    """What a row does not hold by itself."""
+
+    kind: AnswerKind = "math"
+    """The kind of answer where the row does not say."""
+    saved: Mapping[str, Prompt] = {}
+    """The problems of the run folders that the files lie in, by id."""
+    beside: Callable[[str], bytes | None] = lambda key: None
+    """The request that belongs to a result, by its id."""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What a shape has read of one exchange."""
+
+    messages: list[Message]
+    """All that was said before the answer."""
+    question: str
+    split: Split
+    finish: str = ""
+    usage: Usage = Usage()
+    model: str = ""
+    extras: dict[str, Any] = {}
+    line: bytes | None = None
+    cost_usd: float | None = None
+
+
+def found(row: Row, format: Format, context: Context, said: Said) -> Found:
+    """The trace and its problem. Raises ValueError for a reference or a question that is none."""
+    if not said.question.strip():
+        raise ValueError("the question is empty")
+    if not said.split.reasoning and not said.split.answer:
+        raise ValueError("the answer is empty")
+    asks_for = kind(row, format, context.kind)
+    prompt = Prompt(
+        prompt_id_of(said.question), said.question, reference(row, format.reference), asks_for,
+        row.value(format.tests) if asks_for in format.tested else None, tags(row),
+    )  # fmt: skip
+    model = said.model or row.text(format.model) or "unknown"
+    trace = Trace(
+        id="", slot="", prompt_id=prompt.id, sample=0, teacher=model, model=model, messages=said.messages,
+        reasoning=said.split.reasoning, answer=said.split.answer, finish=FINISHES.get(said.finish.lower(), "unknown"),
+        usage=said.usage, reasoning_source=said.split.source, extras=said.extras, cost_usd=said.cost_usd,
+    )  # fmt: skip
+    return Found(prompt, trace, shown_to_students(said.messages), said.line)
+
+
+def split_reply(text: str, apart: str | None) -> tuple[Split, dict[str, Any]]:
+    """The reasoning and the answer of a reply whose reasoning may stand apart, and what goes into the extras.
+
+    A think block in the answer never stays there beside reasoning of its own: one that says something else is kept in
+    the extras as `inline_reasoning`.
+    """
+    inline = split_thinking(text)
+    if apart is None or not apart.strip():
+        return inline, {}
+    return beside(split_thinking(apart), inline, "field")
+
+
+def beside(apart: Split, inline: Split, source: str) -> tuple[Split, dict[str, Any]]:
+    """As split_reply, for texts that are taken apart already."""
+    reasoning = apart.reasoning if apart.source in INLINE and not apart.answer else _whole(apart)
+    if inline.source not in INLINE:
+        return Split(reasoning, inline.answer, source), {}
+    extra = {} if inline.reasoning in ("", reasoning) else {"inline_reasoning": inline.reasoning}
+    return Split(reasoning, inline.answer, source), extra
+
+
+def _whole(split: Split) -> str:
+    return split.answer if not split.reasoning else f"{split.reasoning}\n\n{split.answer}"
+
+
+def shown_to_students(messages: list[Message]) -> list[Message]:
+    """The messages without a system message that asks for tags which the training rows don't have."""
+    return [m for m in messages if not (m.role == "system" and "<|begin_of_" in m.content)]
+
+
+def reference(row: Row, names: Iterable[str]) -> str | None:
+    """The right answer, None when the row has none. Raises ValueError for one that is neither text nor number."""
+    for name in names:
+        text = row.text((name,))
+        if text is not None:
+            return text
+        at = row.kind(name)
+        if at not in ("", "null", "text"):
+            raise ValueError(
+                f"the reference in {name!r} is neither text nor number but {type(row.value(name)).__name__}"
+            )
+        if "." in name:
+            text = _in_python_text(row, name)
+            if text is not None:
+                return text
+    return None
+
+
+def _in_python_text(row: Row, name: str) -> str | None:
+    """A text or number in a Python dict that was written into a column as text: read as a literal, never run."""
+    head, _, key = name.partition(".")
+    text = row.text((head,))
+    if text is None or len(text) > LONGEST_PYTHON or not text.lstrip().startswith("{"):
+        return None
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+    inner = value.get(key) if isinstance(value, dict) else None
+    is_plain = isinstance(inner, str | int | float) and not isinstance(inner, bool)
+    return str(inner) if is_plain and str(inner).strip() else None
+
+
+def kind(row: Row, format: Format, default: AnswerKind) -> AnswerKind:
+    """The kind of answer: of the row's own column, else of the format's, else the default."""
+    said = row.text(("answer_kind",))
+    if said in get_args(AnswerKind):
+        return cast(AnswerKind, said)
+    return KIND_WORDS.get((row.text(format.kind) or "").lower(), default)
+
+
+def tags(row: Row) -> dict[str, Any]:
+    """The columns that label the problem: where it is from, its licence, subject, difficulty."""
+    found: dict[str, Any] = {}
+    for name in TAGS:
+        if name in row.raws and row.kind(name) in ("text", "number", "flag"):
+            value = row.value(name)
+            if not isinstance(value, str) or 0 < len(value) <= LONGEST_TAG:
+                found[name] = value
+    return found
+
+
+def finish_of(row: Row, format: Format) -> str:
+    """The word of the row for how the answer ended; "" when it has none."""
+    return row.text(format.finish) or ""
+
+
+def row_usage(row: Row) -> Usage:
+    """The token counts in the column `usage`."""
+    return usage_of(row.object("usage")) if "usage" in row.raws else Usage()
+
+
+def plain_json(value: Any) -> bool:
+    """True for what can be written as JSON again."""
+    try:
+        msgspec.json.encode(value)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,254 @@
+"""Rows out of files: JSONL, a JSON array or objects spread over lines, each also as .gz or .zst, and Parquet.
+
+In: a path; what a file is, is told by its first bytes. Out: a Line for each row, one after the other, with a bounded part of
+the file in memory (limits.py). What can't be read is a Line with a fault. Nothing of a file is ever run: pickles, checkpoints and
+caches that hold them are refused by their name and by their first bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import msgspec
+
+from r1distill.errors import InputError, MissingPackageError
+from r1distill.importers.limits import (
+    BUFFER_BYTES,
+    CHUNK_BYTES,
+    FREE_BYTES,
+    MAX_LINE_BYTES,
+    MAX_RATIO,
+    MAX_WINDOW_LOG,
+    ROWS_AT_ONCE,
+)
+from r1distill.importers.values import Values
+
+GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+BOM = b"\xef\xbb\xbf"
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+REFUSED_NAMES = frozenset(
+    {
+        ".pkl",
+        ".pickle",
+        ".pt",
+        ".pth",
+        ".ckpt",
+        ".bin",
+        ".joblib",
+        ".npy",
+        ".npz",
+        ".arrow",
+        ".feather",
+        ".dill",
+        ".py",
+    }
+)
+REFUSED_STARTS = {
+    b"PK\x03\x04": "a zip file or a PyTorch checkpoint", b"\x80\x02": "a pickle", b"\x80\x03": "a pickle",
+    b"\x80\x04": "a pickle", b"\x80\x05": "a pickle", b"\x93NUMPY": "a NumPy array", b"ARROW1": "an Arrow cache",
+    b"SQLite": "a database", b"BZh": "a bzip2 file", b"\xfd7zXZ": "an xz file", b"GGUF": "a file of weights",
+}  # fmt: skip
+TOO_LONG = f"the row is longer than {MAX_LINE_BYTES >> 20} MiB"
+BOMB = f"more than {MAX_RATIO} bytes come out of each byte of the file, as out of a decompression bomb; the rest is not read"
+SPREAD_ENDS = (b"{", b"[", b",")
+
+
+class Line(NamedTuple):
+    """One row of a file."""
+
+    number: int
+    """Of the line; of the element in an array; of the row in a Parquet file. From 1."""
+    offset: int | None
+    """Where it stands in the file, in bytes; None when the file must be unpacked first."""
+    data: bytes
+    """One JSON text without a line break."""
+    fault: str = ""
+    """Why it can't be read, if it can't."""
+
+
+def lines_of(path: Path) -> Iterator[Line]:
+    """The rows of a file that are not blank. Raises InputError for what is no such file, MissingPackageError."""
+    head = first_bytes(path)
+    if head.startswith(PARQUET):
+        yield from _parquet(path)
+    elif head.startswith(GZIP):
+        yield from _unpacked(path, lambda raw: gzip.GzipFile(fileobj=raw), (OSError, EOFError, zlib.error))
+    elif head.startswith(ZSTD):
+        zstd = _zstd()
+        limit = {zstd.DecompressionParameter.window_log_max: MAX_WINDOW_LOG}
+        yield from _unpacked(
+            path, lambda raw: zstd.open(raw, "rb", options=limit), (OSError, EOFError, zstd.ZstdError)
+        )
+    else:
+        with path.open("rb", buffering=BUFFER_BYTES) as file:
+            yield from _rows(file, plain=True)
+
+
+def first_bytes(path: Path) -> bytes:
+    """How a file begins. Raises InputError for one that is refused or can't be read."""
+    name = path.name.lower()
+    if any(name.endswith(end) for end in REFUSED_NAMES):
+        raise InputError(
+            f"{path} is not read: files of this kind can run code. Write its rows as JSONL or Parquet."
+        )
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}.") from None
+    for start, what in REFUSED_STARTS.items():
+        if head.startswith(start):
+            raise InputError(
+                f"{path} is {what}, not a trace file: write its rows as JSONL or Parquet, unpacked."
+            )
+    return head
+
+
+def _rows(file: IO[bytes], plain: bool, check: Callable[[int], str] = lambda size: "") -> Iterator[Line]:
+    """The rows of text that is JSON; `check` is told the bytes so far and may say why to stop."""
+    head = _peek(file)
+    if head.startswith(UTF16):
+        yield Line(1, None, b"", "the file is written as UTF-16: save it as UTF-8; nothing of it is read")
+        return
+    start = head.removeprefix(BOM).lstrip()
+    if start.startswith(b"[") or _is_spread(start):
+        yield from _elements(file, check)
+    else:
+        yield from _json_lines(file, plain, check)
+
+
+def _peek(file: IO[bytes]) -> bytes:
+    return file.peek(4096)[:4096] if isinstance(file, io.BufferedReader) else b""
+
+
+def _is_spread(start: bytes) -> bool:
+    """True when the first line is only the beginning of an object, as indented JSON has it."""
+    first, newline, _ = start.partition(b"\n")
+    first = first.strip()
+    if not newline or not first.startswith(b"{") or not first.endswith(SPREAD_ENDS):
+        return False
+    try:
+        msgspec.json.decode(first)
+    except msgspec.DecodeError as error:
+        return "truncated" in str(error)
+    except RecursionError:
+        pass
+    return False
+
+
+def _json_lines(file: IO[bytes], plain: bool, check: Callable[[int], str]) -> Iterator[Line]:
+    offset = number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        size = len(line)
+        if size > MAX_LINE_BYTES and not line.endswith(b"\n"):
+            size += _skip_line(file, offset + size, check)
+            yield Line(number, None, b"", TOO_LONG)
+        elif line.strip():
+            mark = len(BOM) if number == 1 and line.startswith(BOM) else 0
+            yield Line(number, offset + mark if plain else None, line[mark:].rstrip(b"\n"))
+        offset += size
+        if fault := check(offset):
+            yield Line(number + 1, None, b"", fault)
+            return
+
+
+def _skip_line(file: IO[bytes], size: int, check: Callable[[int], str]) -> int:
+    """Pass over the rest of a line, as far as the file may be read; its bytes."""
+    skipped = 0
+    while part := file.readline(CHUNK_BYTES):
+        skipped += len(part)
+        if part.endswith(b"\n") or check(size + skipped):
+            break
+    return skipped
+
+
+def _elements(file: IO[bytes], check: Callable[[int], str]) -> Iterator[Line]:
+    stopped = ""
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal stopped
+        size = 0
+        while not stopped and (chunk := file.read(CHUNK_BYTES)):
+            yield chunk.removeprefix(BOM) if size == 0 else chunk
+            size += len(chunk)
+            stopped = check(size)
+
+    number = 0
+    for number, element in enumerate(Values().read(chunks()), 1):
+        if element is None or not stopped:
+            yield Line(number, None, element or b"", TOO_LONG if element is None else "")
+    if stopped:
+        yield Line(number + 1, None, b"", stopped)
+
+
+def _unpacked(
+    path: Path, unpack: Callable[[IO[bytes]], Any], faults: tuple[type[Exception], ...]
+) -> Iterator[Line]:
+    """The rows of a compressed file, as far as it can be unpacked."""
+    number = 0
+    with path.open("rb") as raw:
+
+        def check(size: int) -> str:
+            return BOMB if size > FREE_BYTES + MAX_RATIO * raw.tell() else ""
+
+        try:
+            with unpack(raw) as packed, io.BufferedReader(packed, BUFFER_BYTES) as file:
+                for line in _rows(file, False, check):
+                    number = line.number
+                    yield line
+        except faults as error:
+            yield Line(
+                number + 1,
+                None,
+                b"",
+                f"the compressed data are damaged or end too early ({str(error)[:100]})",
+            )
+
+
+def _zstd() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
+
+
+def _parquet(path: Path) -> Iterator[Line]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingPackageError(
+            f"{path} is a Parquet file, which needs the package pyarrow: pip install 'r1distill[parquet]'."
+        ) from None
+    packed, size, number = path.stat().st_size, 0, 0
+    try:
+        with parquet.ParquetFile(path, pre_buffer=False, thrift_string_size_limit=1 << 28) as file:
+            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+                for at in range(batch.num_rows):
+                    number += 1
+                    line = _parquet_row(batch.slice(at, 1), number)
+                    size += len(line.data)
+                    yield line
+                if size > FREE_BYTES + MAX_RATIO * packed:
+                    yield Line(number + 1, None, b"", BOMB)
+                    return
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
+        text = next(iter(str(error).splitlines()), type(error).__name__)
+        yield Line(number + 1, None, b"", f"the Parquet file can't be read any further ({text[:200]})")
+
+
+def _parquet_row(batch: Any, number: int) -> Line:
+    try:
+        if batch.nbytes > MAX_LINE_BYTES:
+            return Line(number, None, b"", TOO_LONG)
+        return Line(number, None, msgspec.json.encode(batch.to_pylist()[0], enc_hook=str))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        return Line(number, None, b"", f"the row can't be written as JSON ({str(error)[:100]})")

@@ -1,0 +1,89 @@
+"""What must be looked up again and stands in no file as it is needed: rows that were unpacked or parted, requests of a batch.
+
+Kept on disk in files without a name, which vanish with the process; in memory is only where each entry stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from r1distill.ledger import storage_errors
+
+
+class Scratch:
+    """Bytes put away, to be read again by their place."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """`folder`: where the file may lie; None for the system's temporary folder."""
+        self.folder = folder
+        self._file: IO[bytes] | None = None
+        self._end = 0
+
+    def put(self, data: bytes) -> tuple[int, int]:
+        """Put away; returns (offset, length). Raises StorageError."""
+        with storage_errors(self.folder or Path(tempfile.gettempdir())):
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 - it lives as long as this
+                weakref.finalize(self, self._file.close)
+            self._file.seek(self._end)
+            self._file.write(data)
+        offset, self._end = self._end, self._end + len(data)
+        return offset, len(data)
+
+    def get(self, offset: int, length: int) -> bytes:
+        """What was put away there."""
+        if self._file is None:
+            return b""
+        self._file.seek(offset)
+        return self._file.read(length)
+
+
+class Requests:
+    """Requests by their id."""
+
+    def __init__(self) -> None:
+        self._scratch = Scratch()
+        self._places: dict[bytes, tuple[int, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, key: str, line: bytes) -> None:
+        """Keep a request; a later one of the same id takes its place."""
+        self._places[_mark(key)] = self._scratch.put(line)
+
+    def get(self, key: str) -> bytes | None:
+        """The request, if there is one."""
+        place = self._places.get(_mark(key))
+        return None if place is None else self._scratch.get(*place)
+
+
+class Skipped:
+    """The rows that are no traces, with file, line and reason."""
+
+    def __init__(self) -> None:
+        self._scratch = Scratch()
+        self._places: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for place in self._places:
+            yield msgspec.json.decode(self._scratch.get(*place))
+
+    def add(self, path: Path, line: int, reason: str) -> None:
+        """Note one."""
+        row = {"file": str(path), "line": line, "reason": reason.encode("utf-8", "replace").decode()}
+        self._places.append(self._scratch.put(msgspec.json.encode(row)))
+
+
+def _mark(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,190 @@
+"""The measuring half of the filter's engine: what every check measures on every trace, from the index where it is known.
+
+In: batches of traces. Out: for each trace the measurements of all checks, as JSON, in the order of the checks. What is new is
+in the index before it is handed on, so that an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from r1distill.checks import begin
+from r1distill.checks.base import NO_LOGPROBS, UNMEASURED, Check, Job, Value
+from r1distill.checks.keys import Reads, check_identity, measurement_key
+from r1distill.checks.workers import Result, Workers
+from r1distill.decide import Fence
+from r1distill.index import Index
+from r1distill.judged import Source
+from r1distill.late import Late, LateOnes, Logprobs
+from r1distill.records import Measurement, digest
+
+MEMO_ENTRIES = 200_000
+"""Worker results kept for equal jobs (samples of one problem repeat the same wrong answers)."""
+WITHOUT = msgspec.json.encode({UNMEASURED: NO_LOGPROBS})
+Record = Callable[[Measurement], None]
+
+
+class Batch(NamedTuple):
+    """Some traces; all lists have a row for each trace and a column for each check."""
+
+    sources: list[Source]
+    keys: list[list[str]]
+    found: list[list[bytes | None]]
+    """The measurements; None: not there yet."""
+    new: dict[tuple[int, int], Any]
+    """By row and column: what is measured now, as a Value or as the Job that makes it."""
+
+
+class Engine:
+    """One pass over the traces; holds the memo of the workers' results and the counters.
+
+    `record` gets every measurement that may be kept, known ones, too. With `dry_run` nothing is measured, only counted.
+    """
+
+    def __init__(
+        self, checks: dict[str, Check], index: Index, pool: Workers, fence: Fence, logprobs: Logprobs | None = None,
+        dry_run: bool = False, record: Record | None = None,
+    ) -> None:  # fmt: skip
+        self.measured = self.cached = 0
+        self._checks, self._index, self._pool, self._fence, self._dry_run = (
+            checks,
+            index,
+            pool,
+            fence,
+            dry_run,
+        )
+        self._columns = list(checks.items())
+        self._any_late = any(check.wants_logprobs for check in checks.values())
+        self._record = record
+        self._identities = [digest(check_identity(check)) for check in checks.values()]
+        self._reads = Reads(checks)
+        self._memo: dict[tuple[Any, ...], Result] = {}
+        self._late = LateOnes(logprobs)
+        self._taken = 0
+
+    def take(self, sources: list[Source]) -> list[list[bytes]]:
+        """For each trace of a batch what every check measures, as JSON."""
+        batch = self._looked_up(sources)
+        for row, column in self._missing(batch):
+            self._begin(batch, row, column)
+        self._finish_jobs(batch.new)
+        self._put_in_place(batch)
+        self._taken += len(sources)
+        return cast("list[list[bytes]]", batch.found)
+
+    def _looked_up(self, sources: list[Source]) -> Batch:
+        known = self._index.measured([source.trace.id for source in sources])
+        keys = [self._keys(source) for source in sources]
+        return Batch(sources, keys, [[known.get(key) for key in row] for row in keys], {})
+
+    def _keys(self, source: Source) -> list[str]:
+        trace_id, content = source.trace.id, source.content
+        pairs = zip(self._identities, self._reads.of(source.order, source.prompt), strict=True)
+        return [measurement_key(identity, trace_id, content, reads) for identity, reads in pairs]
+
+    def _missing(self, batch: Batch) -> Iterator[tuple[int, int]]:
+        """The places of what is not known, or not for good (only log-probabilities may come later)."""
+        for row, found in enumerate(batch.found):
+            if not self._any_late and None not in found:
+                self.cached += len(found)
+                continue
+            for column, raw in enumerate(found):
+                check = self._columns[column][1]
+                late = check.wants_logprobs
+                if raw is None or (late and not check.settled(msgspec.json.decode(raw))):
+                    yield row, column
+                else:
+                    self.cached += 1
+
+    def _begin(self, batch: Batch, row: int, column: int) -> None:
+        (name, check), source = self._columns[column], batch.sources[row]
+        if check.wants_logprobs:
+            batch.found[row][column] = WITHOUT
+            late = Late(self._taken + row, name, batch.keys[row][column], source.trace.id)
+            self._late.note(late, source.trace)
+        else:
+            self.measured += 1
+            if not self._dry_run:
+                batch.new[row, column] = self._fence.call(
+                    name, source.trace.id, begin, check, source.prompt, source.trace
+                )
+
+    def _finish_jobs(self, new: dict[tuple[int, int], Any]) -> None:
+        """Run the jobs among the new measurements in workers, equal ones once, and put their results in place."""
+        jobs = [(place, value, _memo_key(value)) for place, value in new.items() if isinstance(value, Job)]
+        if len(self._memo) > MEMO_ENTRIES:
+            self._memo.clear()
+        still_open = {key: job for _, job, key in jobs if key not in self._memo}
+        self._memo.update(zip(still_open, self._pool.run(list(still_open.values())), strict=True))
+        for place, job, key in jobs:
+            new[place] = _outcome(job, self._memo[key])
+
+    def _put_in_place(self, batch: Batch) -> None:
+        """New measurements become JSON and go into the index; everything goes to `record`."""
+        fresh = []
+        for (row, column), value in batch.new.items():
+            name, trace_id = self._columns[column][0], batch.sources[row].trace.id
+            batch.found[row][column], one = self._encoded(name, batch.keys[row][column], trace_id, value)
+            fresh += [one] if self._checks[name].settled(one.value) else []
+        if fresh:
+            self._index.store(fresh)
+        if self._record is not None and not self._dry_run:
+            self._record_all(batch, self._record)
+
+    def _encoded(self, name: str, key: str, trace_id: str, value: Any) -> tuple[bytes, Measurement]:
+        """A measurement as JSON; what is no JSON becomes an error of its check."""
+        raw = self._fence.call(name, trace_id, _as_json, value)
+        if isinstance(raw, bytes):
+            return raw, Measurement(key, trace_id, name, value)
+        return msgspec.json.encode(raw), Measurement(key, trace_id, name, raw)
+
+    def _record_all(self, batch: Batch, record: Record) -> None:
+        for source, keys, found in zip(batch.sources, batch.keys, batch.found, strict=True):
+            for (name, check), key, raw in zip(self._columns, keys, found, strict=True):
+                value = None if raw is None or raw is WITHOUT else msgspec.json.decode(raw)
+                if value is not None and check.settled(value):
+                    record(Measurement(key, source.trace.id, name, value))
+
+    def take_late(self) -> Iterator[tuple[Late, bytes]]:
+        """Read the log-probabilities that are still wanted, once; yield what is measured by them."""
+        if self._dry_run:
+            self.measured += self._late.count()
+            return
+        for group in self._late.read():
+            done = [
+                (late, *self._encoded(late.name, late.key, late.trace_id, self._measured(late, record)))
+                for late, record in group
+            ]
+            self.measured += len(done)
+            self._keep([one for _, _, one in done if self._checks[one.check].settled(one.value)])
+            yield from ((late, raw) for late, raw, _ in done)
+
+    def _measured(self, late: Late, record: Any) -> Value:
+        check = self._checks[late.name]
+        value: Value = self._fence.call(late.name, late.trace_id, check.measure_logprobs, record)
+        return value
+
+    def _keep(self, fresh: Sequence[Measurement]) -> None:
+        self._index.store(fresh)
+        for one in fresh if self._record is not None else ():
+            cast("Record", self._record)(one)
+
+
+def _as_json(value: Value) -> bytes:
+    if not isinstance(value, dict):
+        raise TypeError(f"a measurement is a dict, not {type(value).__name__}")
+    return msgspec.json.encode(value)
+
+
+def _memo_key(job: Job) -> tuple[Any, ...]:
+    """Equal jobs have equal keys; arguments of any JSON shape are compared by their text."""
+    return job.function, repr(job.args), job.timeout_s
+
+
+def _outcome(job: Job, result: Result) -> Value:
+    if result.value is not None:
+        return {**job.base, **result.value}
+    return {**job.base, UNMEASURED: "timeout" if result.timed_out else result.error}

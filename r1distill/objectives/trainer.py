@@ -1,0 +1,88 @@
+"""trl's SFTTrainer with what is ours: row order, an equal and cheaper loss, an exact validation loss, no telemetry.
+
+In: rows whose ids and labels are decided (render.py). The trainer changes neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset, Features, Value
+from datasets import Sequence as Column
+from peft import PeftModel
+from transformers import EarlyStoppingCallback, PrinterCallback
+from trl import SFTTrainer
+
+from r1distill.objectives import loss
+from r1distill.objectives.batches import SimilarLengths
+from r1distill.objectives.render import IGNORED, Rendered
+from r1distill.objectives.watch import Watch
+
+
+class Trainer(SFTTrainer):  # type: ignore[misc]
+    """trl's trainer with our row order, our loss where it is equal and cheaper, and an exact validation loss."""
+
+    def __init__(
+        self, *args: Any, watch: Watch, micro_rows: int, patience: int | None, **kwargs: Any
+    ) -> None:
+        stops = [EarlyStoppingCallback(patience)] if patience else []
+        super().__init__(*args, callbacks=[watch, *stops], **kwargs)
+        self.remove_callback(PrinterCallback)
+        self.watch, self.micro_rows = watch, micro_rows
+        self._validation = [0.0, 0]  # nats, tokens
+        self._causal = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        self._own_loss = loss.usable(self._causal, self.args)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The mean loss in nats per labelled token, over the whole step when gradients are accumulated."""
+        tokens = int((inputs["labels"][:, 1:] != IGNORED).sum())
+        if self._own_loss and not return_outputs:
+            divisor = tokens if num_items_in_batch is None else int(num_items_in_batch)
+            value = loss.summed_loss(self._causal, inputs) / max(divisor, 1)
+        else:
+            value = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self.model.training:
+            self.watch.labelled_tokens += self._trained_tokens(tokens, num_items_in_batch)
+        elif not return_outputs:
+            self._validation[0] += float(value.detach()) * tokens
+            self._validation[1] += tokens
+        return value
+
+    def _trained_tokens(self, own: int, all_of_step: Any) -> int:
+        """Labelled tokens of a micro-batch over all processes; with several, each micro-batch counts as its step's mean."""
+        if self.args.world_size == 1 or all_of_step is None:
+            return own
+        return round(int(all_of_step) / int(self.current_gradient_accumulation_steps))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log; transformers' eval_loss weighs batches by rows, ours by tokens."""
+        nats, tokens = self._validation
+        if "eval_loss" in logs and tokens and self.args.world_size == 1:
+            logs["eval_loss"] = nats / tokens
+            self._validation = [0.0, 0]
+        super().log(logs, start_time)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "random" or self.args.packing:
+            return super()._get_train_sampler(train_dataset)
+        lengths = [len(ids) for ids in rows["input_ids"]]
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        batches = max(1, step // self.micro_rows)
+        return SimilarLengths(lengths, self.micro_rows, self.args.seed, batches, self.args.world_size)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Nothing: trl's card would say nothing of the teacher, the filters or the data."""
+
+    def _send_telemetry(self) -> None:
+        """Nothing: r1distill sends no telemetry."""
+
+
+def dataset(rows: Sequence[Rendered]) -> Any:
+    """Rendered rows as a datasets.Dataset with the columns input_ids and labels (int32 on the Arrow side)."""
+    features = Features({"input_ids": Column(Value("int32")), "labels": Column(Value("int32"))})
+    columns = {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
+    return Dataset.from_dict(columns, features=features)

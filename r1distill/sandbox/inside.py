@@ -1,0 +1,125 @@
+"""The first process inside: set the limits, then be the program. Its text is run by `python -c`, so it imports no r1distill.
+
+Arguments: the descriptor of the job (JSON), the descriptor for reports. Reports are JSON lines: {"started"} when the limits
+stand, then {"error": class name}, {"value": ...} of a call, or {"done": token} behind the assertions.
+"""
+
+from __future__ import annotations
+
+import sys
+
+sys.path[:] = [
+    path for path in sys.path if path
+]  # before any other import: nothing is imported from the working folder
+
+import contextlib  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import resource  # noqa: E402
+import types  # noqa: E402
+
+TYPE_CHECKING = False  # so that `typing` need not be imported: that would take as long as all the rest
+if TYPE_CHECKING:
+    from typing import Any
+
+MIB = 1 << 20
+PREAMBLE = (
+    "from typing import *\nfrom collections import *\nfrom functools import *\nfrom itertools import *\n"
+    "from heapq import *\nfrom bisect import *\nimport collections, functools, itertools, heapq, bisect, math, random, re, string"
+)
+"""What solutions in the form of LeetCode take for granted; only where a test calls a function."""
+
+
+def main(job_fd: int, report_fd: int) -> None:
+    """Read the job, limit this process, run the program."""
+    with open(job_fd, "rb") as file:
+        job = json.loads(file.read())
+    limit(job["limits"])
+    report(report_fd, {"started": True})
+    sys.argv[:] = ["answer.py"]
+    sys.dont_write_bytecode = True
+    try:
+        found = run(job)
+        sys.stdout.flush()
+    except SystemExit:
+        found = {} if job["kind"] == "stdin" else {"error": "SystemExit"}
+    except BaseException as error:  # noqa: BLE001 - whatever the program raises is a result
+        found = {"error": name_of(error)}
+    report(report_fd, found)
+    if "error" in found or job["kind"] != "stdin":  # else as Python ends: threads and what is registered at exit
+        flush()
+        os._exit(0)
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Run the program as __main__, then what the test does with it."""
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    names = module.__dict__
+    if job["kind"] == "call":
+        exec(PREAMBLE, names)
+    for text in job["before"]:
+        exec(compile(text, "<test>", "exec"), names)
+    exec(compile(job["source"], "<answer>", "exec"), names)
+    if job["kind"] == "call":
+        return {"value": call(names, job["name"], job["args"])}
+    for text in job["after"]:
+        exec(compile(text, "<test>", "exec"), names)
+    return {"done": job["token"]}
+
+
+def call(names: dict[str, Any], name: str, args: list[Any]) -> object:
+    """The function of that name, or the method of a class Solution, called."""
+    function = names.get(name)
+    if function is None and "Solution" in names:
+        function = getattr(names["Solution"](), name, None)
+    if not callable(function):
+        raise NameError(name)
+    return function(*args)
+
+
+def name_of(error: BaseException) -> str:
+    """The class of an error where Python itself has it: names that a program makes up can't be counted."""
+    found = type(error)
+    return found.__name__ if found.__module__ == "builtins" else "an exception of its own"
+
+
+def limit(limits: dict[str, int]) -> None:
+    """Limits that the kernel keeps, for this process and all that it starts. Only lower ones can be set: none is raised."""
+    lower(resource.RLIMIT_CORE, 0)
+    lower(resource.RLIMIT_AS, limits["memory_mb"] * MIB)
+    lower(resource.RLIMIT_FSIZE, limits["files_mb"] * MIB)
+    lower(resource.RLIMIT_NOFILE, 256)
+    lower(resource.RLIMIT_NPROC, limits["tasks"])
+    lower(resource.RLIMIT_CPU, limits["cpu_s"], 1)
+
+
+def lower(kind: int, value: int, more: int = 0) -> None:
+    """Set the soft limit to `value` and the hard one to `more` above it, as far as today's hard limit allows."""
+    _, hard = resource.getrlimit(kind)
+    top = value + more if hard == resource.RLIM_INFINITY else min(value + more, hard)
+    resource.setrlimit(kind, (min(value, top), top))
+
+
+def report(report_fd: int, what: dict[str, Any]) -> None:
+    """Write one line; a value that is no JSON becomes an error."""
+    try:
+        line = json.dumps(what, default=list)
+    except (TypeError, ValueError, RecursionError):
+        line = '{"error": "a value that is no JSON"}'
+    except MemoryError:
+        line = '{"error": "MemoryError"}'
+    rest = line.encode("utf-8", "replace") + b"\n"
+    with contextlib.suppress(OSError):
+        while rest:
+            rest = rest[os.write(report_fd, rest) :]
+
+
+def flush() -> None:
+    """What was printed before an error still counts as printed."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
