@@ -107,6 +107,7 @@ def filter(
     from r1distill import filter_files
     from r1distill.errors import UsageError
     from r1distill.measure_only import measure_files, measure_run
+    from r1distill.plain_files import changed_defaults
     from r1distill.recipe import load_recipe
     from r1distill.shards import parse_shard
 
@@ -122,9 +123,9 @@ def filter(
     if to is not None:
         if options.run_dir is not None:
             raise UsageError("--run and --to don't go together: the result of trace files goes to --to DIR.")
-        if options.overrides and recipe_file is None:
-            raise UsageError("--set changes a recipe; with trace files name one by --recipe R.")
         recipe = load_recipe(recipe_file, options.overrides) if recipe_file else None
+        if recipe is None and options.overrides:
+            recipe = changed_defaults(options.overrides)
         if measure_only:
             return options.finish(
                 measure_files(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from r1distill.checks import Check, build_checks
 from r1distill.logprobs_beside import folder_beside, logprobs_for
 from r1distill.measure import Logprobs
 from r1distill.prompts import Template, student_template
-from r1distill.recipe import Recipe
+from r1distill.recipe import Recipe, apply_override, parse_recipe
 from r1distill.recipe_sections import FilterSection
 from r1distill.records import Trace, trace_id_of
 from r1distill.tracefiles import TraceFiles
@@ -24,6 +25,14 @@ FILE_CHECKS: dict[str, dict[str, Any]] = {
     "correct": {"without_reference": "keep"},
 }
 """For plain files without a recipe: most of them don't say how an answer ended."""
+
+
+def changed_defaults(overrides: tuple[str, ...]) -> Recipe:
+    """The recipe that plain files are filtered by without one, with `--set` changes. Raises RecipeError."""
+    data: dict[str, Any] = {"name": "files", "filter": {"checks": copy.deepcopy(FILE_CHECKS)}}
+    for override in overrides:
+        apply_override(data, override)
+    return parse_recipe(data, where="--set")
 
 
 class Plain(NamedTuple):

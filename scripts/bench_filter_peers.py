@@ -3,7 +3,8 @@
 In: one JSON object (a `Job`) as the only argument. Out: one JSON line with what was measured and which rows were kept.
 All apply the same five checks: form, length, loops, final answer, near duplicates of 3-word shingles. Only the last two
 differ by the tool. CPU and wall time start after the imports, which spares the peers more than it spares us: our worker
-processes import computer algebra on the clock.
+processes import computer algebra on the clock. A virtual environment that has all peers (2026-11-22):
+pip install math-verify datasketch datasets distilabel datatrove spacy regex tokenizers tldextract "xxhash<4"
 
   r1distill    filter_files, as the command line calls it
   plain        a loop over lines, with math-verify and datasketch

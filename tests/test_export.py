@@ -208,6 +208,7 @@ def test_export_json_and_the_card_say_what_it_is(trained: Trained, tmp_path: Pat
     ):
         assert part in text
     assert text.count("## Scores") == 1
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1
 
 
 def test_llamas_naming_rule_is_on_the_card_also_of_a_training_without_one(
@@ -223,6 +224,8 @@ def test_llamas_naming_rule_is_on_the_card_also_of_a_training_without_one(
     }
     assert LLAMA_NAME in card(summary, trained.recipe(teacher=teacher), trained.run, tmp_path / "no.md")
     assert LLAMA_NAME not in card(summary, trained.recipe(), trained.run, tmp_path / "no.md")
+    (tmp_path / "stub.md").write_text("# Model Card\n\n## Bias\n[More Information Needed]\n")
+    assert "[More" not in card(summary, trained.recipe(), trained.run, tmp_path / "stub.md")
 
 
 def test_the_same_again_is_up_to_date_and_another_needs_another_folder(

@@ -9,8 +9,9 @@ A program passes a test when
 - (a function) the call returns the value: tuples are lists, numbers as above where one is no integer;
 - (assertions) they raise nothing. The program could look at them: no other kind shows it what is expected.
 
-All tests have to pass; the first that does not ends the grading. Nothing runs without the caller's consent: `grade_exact`
-alone never runs anything.
+All tests have to pass; the first that does not ends the grading. A program that runs out of its time, memory or output fails
+like one that is wrong; when nobody is to blame (a package that is missing, too many tests for the time in all) nobody can
+tell. Nothing runs without the caller's consent: `grade_exact` alone never runs anything.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from r1distill.sandbox import Box, Limits, Program, Ran, execute
 NOT_RUN = "code is not run (allow_exec = false)"
 NO_TESTS = "no tests"
 NO_BLOCK = "no code block"
+NO_PACKAGE = "a package that is not here"
+"""Programs find the standard library only."""
 IN_ALL = "tests take too long in all"
 MAX_CHARS = 200_000
 """Longer programs are not run."""
@@ -92,6 +95,8 @@ def run_tests(source: str, tests: list[CodeTest], box: Box, limits: Limits, tota
         left_s -= ran.cpu_s
         if ran.stop == "timeout" and time.monotonic() > end:
             return _grade(source, "timeout", IN_ALL)
+        if ran.error == "ModuleNotFoundError":
+            return _grade(source, "error", NO_PACKAGE)
         fault = fault_of(test, ran, number)
         if fault:
             return _grade(source, "wrong", fault)

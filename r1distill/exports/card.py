@@ -22,8 +22,8 @@ from r1distill.scores import Difference, Score
 from r1distill.version import __version__
 
 LIBRARY = {"merged": "transformers", "gguf": "gguf", "adapter": "peft"}
-REPLACED = ("## Scores",)
-"""Sections of the training's card that this one says itself."""
+TAKEN = ("Teachers", "Licences and terms", "Data", "Training")
+"""Sections of the training's card that this one repeats."""
 USAGE = {
     "merged": "`r1distill serve FOLDER`, `transformers serve`, vLLM and others load this folder as it is.",
     "gguf": "`r1distill serve FOLDER`, or any other server made of llama.cpp; the chat template is in the file.",
@@ -92,9 +92,10 @@ def _score_table(scores: Sequence[Score], models: dict[str, dict[str, Any]]) -> 
 
 def _of_training(training_card: Path, recipe: Recipe) -> list[str]:
     """The sections of the training's card: teachers, licences and terms, data, settings."""
-    if training_card.is_file():
-        sections = re.split(r"^(?=## )", training_card.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-        return [section for section in sections if not section.startswith(REPLACED)]
+    text = training_card.read_text(encoding="utf-8") if training_card.is_file() else ""
+    sections = {part.partition("\n")[0]: part for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]}
+    if "Licences and terms" in sections:  # peft writes a card, too, which says nothing
+        return [f"## {sections[name]}" for name in TAKEN if name in sections]
     base = recipe.student.base if recipe.student else ""
     llama = is_llama(base, *(str(section.model) for section in recipe.teacher.values()))
     notes = [

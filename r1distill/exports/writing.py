@@ -72,6 +72,8 @@ def write_folder(plan: Plan, recipe: Recipe, run: Run, show: Show) -> ExportSumm
             )
             found = _measured(found, part)
             write_about(plan, found, part, recipe, run)
+            for path in part.iterdir():  # safetensors makes files that only their owner may read
+                path.chmod((part / "README.md").stat().st_mode)
             part.rename(to)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -45,6 +45,7 @@ done
 shift
 mkdir -p dev proc tmp
 for name in null zero full random urandom; do : > dev/$name; mount --bind /dev/$name dev/$name; done
+ln -s /proc/self/fd dev/fd; ln -s fd/0 dev/stdin; ln -s fd/1 dev/stdout
 mount -t proc -o nosuid,nodev,noexec proc proc
 mount -t tmpfs -o mode=1777,size="$size",nosuid,nodev tmpfs tmp
 pivot_root . .

@@ -94,7 +94,8 @@ def execute(box: Box, program: Program, limits: Limits, max_wall_s: float = math
         watched.drain()
     after = os.times()
     cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
-    return _ran(stop, watched, process.returncode, token, max(cpu_s, watched.cpu_s))  # bwrap does not hand its children's on
+    cpu_s = max(cpu_s, watched.cpu_s)  # bwrap does not hand on what its children used
+    return _ran(stop, watched, process.returncode, token, cpu_s)
 
 
 def _ran(stop: Stop, watched: Watched, code: int, token: str, cpu_s: float) -> Ran:

@@ -31,7 +31,7 @@ PREAMBLE = (
 
 
 def main(job_fd: int, report_fd: int) -> None:
-    """Read the job, limit this process, run the program."""
+    """Read the job, limit this process, run the program; one that reads and prints ends as Python ends, with its threads."""
     with open(job_fd, "rb") as file:
         job = json.loads(file.read())
     limit(job["limits"])
@@ -46,7 +46,7 @@ def main(job_fd: int, report_fd: int) -> None:
     except BaseException as error:  # noqa: BLE001 - whatever the program raises is a result
         found = {"error": name_of(error)}
     report(report_fd, found)
-    if "error" in found or job["kind"] != "stdin":  # else as Python ends: threads and what is registered at exit
+    if "error" in found or job["kind"] != "stdin":
         flush()
         os._exit(0)
 

@@ -234,6 +234,7 @@ VERDICTS: list[tuple[str, Any, str, str]] = [
     ("while True: print('x' * 10_000)", PAIRS, "wrong", "output limit"),
     (ADD, {"inputs": [1], "outputs": []}, "unreadable_reference", "tests: not as many outputs as inputs"),
     (ADD, {"inputs": [], "outputs": []}, "unreadable_reference", "no tests"),
+    ("import numpy as np", PAIRS, "error", "a package that is not here"),
     ("(" * 5000, PAIRS, "wrong", "error: SyntaxError"),
     ("\ud800", PAIRS, "wrong", "error: SyntaxError"),
 ]

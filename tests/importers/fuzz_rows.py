@@ -13,7 +13,9 @@ import atheris
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-with atheris.instrument_imports(include=["r1distill.importers", "r1distill.thinking", "r1distill.teachers.reasoning"]):
+with atheris.instrument_imports(
+    include=["r1distill.importers", "r1distill.thinking", "r1distill.teachers.reasoning"]
+):
     from r1distill.importers import Context, Detector, Found, traces_of
     from r1distill.importers.table import FORMATS, names
     from r1distill.importers.values import Values

@@ -15,6 +15,7 @@ from r1distill.objectives.emit import LORA_KEYS
 from r1distill.objectives.render import render
 from r1distill.objectives.students import load_tokenizer
 from r1distill.recipe import parse_recipe
+from r1distill.recipe_sections import TrainSection
 from r1distill.records import Example, Message
 from r1distill.train import emit, train
 
@@ -25,6 +26,7 @@ SFT = {
     "gradient_accumulation_steps": 2,
     "num_train_epochs": 2,
 }
+DEFAULT_LORA = TrainSection().lora
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 
 
@@ -92,7 +94,11 @@ def test_yaml_is_what_trl_reads(student, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"), [({"method": "full"}, {"dtype": "float32"}), ({"method": "lora"}, {"use_peft": True})]
+    ("values", "said"),
+    [
+        ({"method": "full", "lora": DEFAULT_LORA}, {"dtype": "float32"}),
+        ({"method": "lora"}, {"use_peft": True}),
+    ],
 )
 def test_methods_in_the_yaml(student, tmp_path, values, said):
     run = run_with_rows(tmp_path, [row(n) for n in range(3)])
