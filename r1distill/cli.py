@@ -173,9 +173,9 @@ def train(target: Path, check: bool, emit: Path | None, options: Options) -> int
     """
     from r1distill import train as verb
     from r1distill.errors import InputError, UsageError
-    from r1distill.train import check as prove
-    from r1distill.train import emit as write
-    from r1distill.train import speaks
+    from r1distill.train_check import check as prove
+    from r1distill.train_check import emit as write
+    from r1distill.training_inputs import speaks
 
     if check and emit is not None:
         raise UsageError("--check and --emit don't go together: --emit checks, too.")

@@ -104,13 +104,14 @@ def import_(
     """
     from r1distill.importing import import_runs
 
+    columns = columns_of(mapping)
     if not to.exists() and options.run_dir is None and to.suffix != ".toml":
         raise click.UsageError(
             f"There is no run folder {to}. A run that does not exist yet is named by its recipe: --to recipe.toml."
         )
     recipe, folder = options.open(to)
     summary = import_runs(
-        list(places), folder, recipe, format=format_name, columns=columns_of(mapping), dry_run=options.dry_run,
+        list(places), folder, recipe, format=format_name, columns=columns, dry_run=options.dry_run,
         show=options.show,
     )  # fmt: skip
     return options.finish(summary)

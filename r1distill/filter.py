@@ -36,7 +36,17 @@ from r1distill.recipe import Recipe
 from r1distill.records import Example, Message, Trace, digest
 from r1distill.run import Run, stage_id
 from r1distill.show import Show
-from r1distill.sift import Material, earlier_summary, finished, open_index, read_places, settings_of, sift
+from r1distill.sift import (
+    Known,
+    Material,
+    earlier_summary,
+    finished,
+    open_index,
+    read_places,
+    settings_of,
+    sift,
+    values_read,
+)
 from r1distill.tracefiles import READER_VERSION, TraceFiles
 
 __all__ = ["FilterSummary", "filter", "filter_files"]
@@ -70,7 +80,17 @@ def filter(
         )  # fmt: skip
         section = recipe.filter
         summary = heard.complete(
-            sift(material, heard.checks, section.select, index, section.workers, dry_run, show, earlier)
+            sift(
+                material,
+                heard.checks,
+                section.select,
+                index,
+                section.workers,
+                dry_run,
+                show,
+                earlier,
+                _known(heard, chosen),
+            )
         )
     if not dry_run:
         run.save_recipe(recipe)
@@ -86,7 +106,12 @@ def _heard_of_run(
     if has_judge(checks):
         measure_logprobs(run_sources(run, chosen), checks, index, logprobs, dry_run)
     sources = functools.partial(run_sources, run, chosen)
-    return hear(recipe, checks, run.folder, sources, len(chosen.refs), index, dry_run, show)
+    keep = values_read(checks, recipe.filter.select)
+    return hear(recipe, checks, run.folder, sources, len(chosen.refs), index, dry_run, show, keep)
+
+
+def _known(heard: Heard, chosen: Chosen) -> Known | None:
+    return None if heard.found is None else Known(heard.found, dict(enumerate(chosen.prompts)))
 
 
 def _before(run: Run) -> Earlier | None:

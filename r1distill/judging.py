@@ -6,6 +6,7 @@ Without a judge nothing happens.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -19,7 +20,7 @@ from r1distill.funnel import FilterSummary
 from r1distill.index import Index
 from r1distill.judge_harvest import Court, JudgeHarvest, JudgeSummary, Sources
 from r1distill.judges import equipped, judges_run
-from r1distill.measure import Judged, measure_and_judge
+from r1distill.measure import Judged, Measured, measure_and_judge
 from r1distill.recipe import Recipe
 from r1distill.records import digest
 from r1distill.show import Show, counted, dollars
@@ -40,6 +41,8 @@ class Heard(NamedTuple):
     inputs: list[str]
     """What the filter's result depends on besides its traces: digests of what the judges said; [] without a judge."""
     told: list[JudgeSummary]
+    found: Measured | None = None
+    """The traces, measured and judged with all that was heard; None without a judge."""
 
     def complete(self, summary: FilterSummary) -> FilterSummary:
         """The filter's summary with what the judges did and cost; unchanged without a judge."""
@@ -69,10 +72,11 @@ def check_judges(recipe: Recipe, checks: dict[str, Check]) -> dict[str, Check]:
 
 def hear(
     recipe: Recipe | None, checks: dict[str, Check], folder: Path, sources: Sources, total: int, index: Index, dry_run: bool,
-    show: Show,
+    show: Show, keep: Collection[str] = (),
 ) -> Heard:  # fmt: skip
     """Ask the judges for what they owe on these traces. A dry run asks nobody, writes nothing and says what it would cost.
 
+    `keep`: the checks whose measurements stay in the rows (see `measure_and_judge`).
     `folder` is where judge/ lies or will lie; `sources` gives all traces (`total`, for the display); `index` keeps what is
     measured (of a dry run: a copy of it). Raises RecipeError, StopRunError when a judge refuses every request, LockedError,
     KeyboardInterrupt after Ctrl-C; replies that came before are kept, and the same command goes on from there.
@@ -82,15 +86,14 @@ def hear(
     ready = check_judges(recipe, checks)
     names = [name for name, check in ready.items() if isinstance(check, Judge)]
     with show.progress("Measuring for the judge", total) as progress:
-        rows = measure_and_judge(
-            sources(), ready, index, recipe.filter.workers, progress.update, keep=names
-        ).rows
+        workers = recipe.filter.workers
+        found = measure_and_judge(sources(), ready, index, workers, progress.update, keep=[*names, *keep])
     court, told = Court(recipe, judges_run(folder), sources, dry_run, show), []
     for name in names:
-        ready[name], summary = _ask(court, name, ready, rows)
+        ready[name], summary = _ask(court, name, ready, found.rows)
         told.append(summary)
-    said = [(name, row.trace_id, row.judgements[name]) for row in rows for name in names]
-    return Heard(ready, [digest([name, trace, j.score, j.reason]) for name, trace, j in said], told)
+    said = [(name, row.trace_id, row.judgements[name]) for row in found.rows for name in names]
+    return Heard(ready, [digest([name, trace, j.score, j.reason]) for name, trace, j in said], told, found)
 
 
 def _ask(court: Court, name: str, checks: dict[str, Check], rows: list[Judged]) -> tuple[Judge, JudgeSummary]:

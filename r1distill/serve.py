@@ -98,7 +98,7 @@ def serve(
     if key and not source.is_gguf:
         raise UsageError("--api-key-env works for GGUF files only: `transformers serve` knows no keys.")
     port = _port(settings.port)
-    with _stop_signals() as stop, _log_file() as log, _server(source, settings, port, key, log) as endpoint:
+    with _log_file() as log, _server(source, settings, port, key, log) as endpoint, _stop_signals() as stop:
         served = _served(source, endpoint)
         _say(served, settings, show)
         ready(served)
@@ -113,7 +113,7 @@ def find(target: Path) -> Source:
         if not target.is_file():
             raise InputError(f"There is no GGUF file {target}.")
         return Source(target)
-    if target.is_file() or (target / "recipe.resolved.json").is_file():
+    if target.suffix == ".toml" or (target / "recipe.resolved.json").is_file():
         return Source(*student_weights(*open_run(target)))
     if not target.is_dir():
         raise InputError(
@@ -189,7 +189,10 @@ def _served(source: Source, endpoint: Endpoint) -> Served:
 def _say(served: Served, settings: Settings, show: Show) -> None:
     body = {"model": served.model, "messages": [{"role": "user", "content": "What is 17 + 25?"}]}
     key = f' -H "Authorization: Bearer ${settings.api_key_env}"' if served.api_key else ""
-    show.note(f"Serving {served.weights} with {served.server} at {served.url} (Ctrl-C ends it). For example:")
+    adapter = f" and {served.adapter}" if served.adapter else ""
+    show.note(
+        f"Serving {served.weights}{adapter} with {served.server} at {served.url} (Ctrl-C ends it). For example:"
+    )
     show.note(
         f"curl {served.url}/chat/completions -H 'Content-Type: application/json'{key} -d {shlex.quote(json.dumps(body))}"
     )
@@ -216,7 +219,7 @@ def _wait(endpoint: Endpoint, stop: threading.Event, log: Path) -> None:
 
 @contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, also while the server starts (it is then stopped once it is up)."""
+    """An event that Ctrl-C and SIGTERM set; a second one ends it at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -239,8 +242,15 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 @contextmanager
 def _log_file() -> Iterator[Path]:
-    """A file for the server's log; it stays only when there was an error."""
+    """A file for the server's log; it stays only when an error names it."""
     handle, name = tempfile.mkstemp(prefix="r1distill-serve-", suffix=".log")
     os.close(handle)
-    yield Path(name)
-    Path(name).unlink(missing_ok=True)
+    named = False
+    try:
+        yield Path(name)
+    except R1DistillError:
+        named = True
+        raise
+    finally:
+        if not named:
+            Path(name).unlink(missing_ok=True)

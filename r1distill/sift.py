@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -47,6 +47,14 @@ from r1distill.suspects import reads, suspects
 
 FILTER_VERSION = 4
 """Raised when the same settings and traces lead to other files."""
+
+
+class Known(NamedTuple):
+    """Traces that are measured and judged."""
+
+    found: Measured
+    problems: dict[int, Prompt]
+    """By their number in the set."""
 
 
 @dataclass(frozen=True)
@@ -93,21 +101,18 @@ def settings_of(checks: dict[str, Check], select: SelectSection, more: dict[str,
 
 def sift(
     material: Material, checks: dict[str, Check], select: SelectSection, index: Index, workers: int | None,
-    dry_run: bool, show: Show, earlier: Earlier | None = None,
+    dry_run: bool, show: Show, earlier: Earlier | None = None, known: Known | None = None,
 ) -> FilterSummary:  # fmt: skip
     """Measure, judge, select, write. Returns the summary, compared with an `earlier` run where one is given.
 
+    `known`: the traces, when they are measured and judged already (with the measurements of `values_read`).
     With `dry_run` nothing is written, and nothing is judged either unless there is something to compare with.
     """
     started = time.monotonic()
     count_only = dry_run and earlier is None
     if select.parquet:
         refuse_foreign(material.folder)
-    problems: dict[int, Prompt] = {}
-    sources = _noting(material.sources(), problems)
-    keep = {*reads(checks), check_behind(checks, select) or ""} & set(checks)
-    with show.progress("Measuring", material.total) as progress:
-        found = measure_and_judge(sources, checks, index, workers, progress.update, count_only, keep, material.logprobs)
+    found, problems = known or _measured(material, checks, select, index, workers, show, count_only)
     if count_only:
         return _summary(material, found, started, dry_run=True)
     doubts = suspects(found.rows, checks, problems)
@@ -125,6 +130,24 @@ def sift(
     if not dry_run:
         write_atomic(material.folder / "README.md", material.card(parted, summary).encode("utf-8", "replace"))
     return summary
+
+
+def values_read(checks: dict[str, Check], select: SelectSection) -> set[str]:
+    """The checks whose measurements are read once more after judging. Raises RecipeError."""
+    return {*reads(checks), check_behind(checks, select) or ""} & set(checks)
+
+
+def _measured(
+    material: Material, checks: dict[str, Check], select: SelectSection, index: Index, workers: int | None, show: Show,
+    count_only: bool,
+) -> Known:  # fmt: skip
+    problems: dict[int, Prompt] = {}
+    sources, keep = _noting(material.sources(), problems), values_read(checks, select)
+    with show.progress("Measuring", material.total) as progress:
+        found = measure_and_judge(
+            sources, checks, index, workers, progress.update, count_only, keep, material.logprobs
+        )
+    return Known(found, problems)
 
 
 def _noting(sources: Iterable[Source], problems: dict[int, Prompt]) -> Iterator[Source]:

@@ -23,7 +23,7 @@ from r1distill.imported import sibling_prompts
 from r1distill.importers import Context, Detector, Found, Unread, traces_of
 from r1distill.importers.detect import chosen_formats
 from r1distill.importers.fields import read_row
-from r1distill.importers.readers import Line, lines_of
+from r1distill.importers.readers import Line, first_bytes, lines_of
 from r1distill.importers.responses import request_key, stored_messages
 from r1distill.importers.scratch import Requests, Scratch, Skipped
 from r1distill.importers.table import QUESTION, REPLY
@@ -51,6 +51,7 @@ class Taken(NamedTuple):
     found: Found
     place: Place
     content: str
+    """Digest of its line and of the way that this is read: what is measured depends on both."""
     line: bytes
     """What stands for it in kept.jsonl."""
     path: Path
@@ -82,6 +83,7 @@ class TraceFiles:
         self._detector_again = Detector(self.detector.allowed)
         """For lines that are read once more, which would be counted twice."""
         self._is_mapped = bool(columns)
+        self._reading = msgspec.json.encode([READER_VERSION, format, columns], order="deterministic")
         self._saved = {p.id: p for path in files for p in sibling_prompts(path)}
         self._context = Context(answer_kind, self._saved, self.requests.get)
         self._seen_fields: Counter[str] = Counter()
@@ -92,6 +94,7 @@ class TraceFiles:
         """Path, size in bytes and SHA-256 of each file. Raises InputError for one that can't be read."""
         found = []
         for path in self.files:
+            first_bytes(path)  # what is refused is refused before it is read through
             try:
                 sha256, size = hashlib.sha256(), 0
                 with path.open("rb") as file:
@@ -125,7 +128,8 @@ class TraceFiles:
                 )  # fmt: skip
                 samples[found.prompt.id] += 1
                 place, row = self._place(number, line, found), found.line or line.data
-                yield Taken(order, trace, found, place, key.hex(), row, path, line.number)
+                content = hashlib.sha256(key + self._reading).hexdigest()
+                yield Taken(order, trace, found, place, content, row, path, line.number)
         if not self.prompts:
             raise InputError(self._no_trace_sentence())
 

@@ -10,39 +10,33 @@ friends are imported only when training starts. Under `accelerate launch` every 
 from __future__ import annotations
 
 import base64
-import importlib.util
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from filelock import FileLock, Timeout
 
 from r1distill import plots
-from r1distill.errors import InputError, LockedError, MissingPackageError, NothingKeptError, RecipeError
+from r1distill.errors import LockedError
 from r1distill.ledger import read_lines, storage_errors, write_atomic
 from r1distill.model_card import model_card
 from r1distill.objectives import settings
 from r1distill.objectives.quiet import prepare_environment, quiet
-from r1distill.objectives.students import INSTALL, Student, locate
+from r1distill.objectives.students import Student
 from r1distill.recipe import Recipe
-from r1distill.records import Example, digest
-from r1distill.run import Run, read_json, stage_id
+from r1distill.records import Example
+from r1distill.run import Run, read_json
 from r1distill.show import Show, duration
-from r1distill.train_summary import CheckSummary, EmitSummary, TrainSummary
+from r1distill.train_summary import TrainSummary
+from r1distill.training_inputs import Rows, read_rows, speaker, stage_of, student_of
 
-__all__ = ["CheckSummary", "EmitSummary", "TrainSummary", "check", "emit", "speaks", "train"]
+__all__ = ["TrainSummary", "train"]
 
-PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "trl", "gguf")
 CHARACTERS_PER_TOKEN = 3.5
 """English reasoning in today's tokenizers, roughly; only --dry-run estimates with it."""
-
-
-class _Rows(NamedTuple):
-    train: list[Example]
-    validation: list[Example]
 
 
 def train(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None = None) -> TrainSummary:
@@ -52,10 +46,10 @@ def train(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None 
     RecipeError (no [student], settings refused), MissingPackageError, StorageError; KeyboardInterrupt after a
     checkpoint was saved.
     """
-    show = _speaker(show)
-    rows = _read_rows(run)
-    student = _student(recipe, fetch=not dry_run)
-    stage = _stage_id(recipe, student, rows)
+    show = speaker(show)
+    rows = read_rows(run)
+    student = student_of(recipe, fetch=not dry_run)
+    stage = stage_of(recipe, student, rows)
     done = read_json(run.stage("train", stage) / "summary.json")
     if done is not None:
         return _up_to_date(run, done, dry_run, show)
@@ -71,130 +65,6 @@ def train(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None 
     return summary
 
 
-def check(recipe: Recipe, run: Run, *, show: Show | None = None) -> CheckSummary:
-    """Prove, before any training, what the student would learn; writes nothing but the cache of a GGUF student.
-
-    A failed proof is `failure` in the summary. Raises as `train` does where nothing can be proven: no filter result, no
-    such student, no chat template, settings refused, no row left.
-    """
-    show = _speaker(show)
-    rows = _read_rows(run)
-    student = _student(recipe)
-    assert student is not None
-    stage = _stage_id(recipe, student, rows)
-    prepare_environment()
-    with quiet():
-        from r1distill.objectives import preflight, prepare
-
-        ready = prepare.prepare(
-            recipe.train, student, rows.train, rows.validation, run.stage("train", stage), show
-        )
-        prepare.tell(ready, show)
-    failure = preflight.failure(ready.findings)
-    if failure is None:
-        show.note(f"The preflight passed: {len(ready.job.rows):,} rows are ready to train on.")
-    return CheckSummary(
-        stage_id=stage, base=student.base, method=recipe.train.method, passed=failure is None, failure=failure,
-        rows=len(ready.job.rows), validation_rows=len(ready.job.validation), rows_too_long=ready.too_long,
-        rows_dropped_no_target=ready.no_target, rows_dropped_control_tokens=ready.control_tokens,
-        longest_row_tokens=ready.longest_tokens, findings=msgspec.to_builtins(ready.findings), shown=ready.shown,
-        estimate=msgspec.to_builtins(ready.footprint),
-    )  # fmt: skip
-
-
-def emit(
-    recipe: Recipe, run: Run, to: Path, *, dry_run: bool = False, show: Show | None = None
-) -> EmitSummary:
-    """Write the tokenised rows and a YAML for `trl sft` into `to`, for another machine to train.
-
-    Raises as `check` does, InputError for a failed proof, StorageError.
-    """
-    show = _speaker(show)
-    rows = _read_rows(run)
-    student = _student(recipe)
-    assert student is not None
-    prepare_environment()
-    with quiet():
-        from r1distill.objectives import emit as writer
-        from r1distill.objectives import preflight, prepare
-
-        ready = prepare.prepare(recipe.train, student, rows.train, rows.validation, to, show)
-        failure = preflight.failure(ready.findings)
-        if failure:
-            raise InputError(failure)
-        files = [] if dry_run else writer.emit(ready, to)
-        left = writer.not_handed_on(ready.job)
-    show.note(
-        f"{'Would write' if dry_run else 'Wrote'} {len(ready.job.rows):,} tokenised rows and {writer.YAML} to {to}; "
-        f"there: trl sft --config {writer.YAML}"
-    )
-    if left:
-        show.note(f"trl sft has no option for these keys of train.lora: {', '.join(left)}.")
-    return EmitSummary(
-        folder=str(to), files=[str(path.relative_to(to)) for path in files], base=student.base, rows=len(ready.job.rows),
-        validation_rows=len(ready.job.validation), not_handed_on=left,
-    )  # fmt: skip
-
-
-def speaks() -> bool:
-    """Whether this process writes and speaks: the only one, or the first of those that train together."""
-    return settings.main_process()
-
-
-def _speaker(show: Show | None) -> Show:
-    """Who tells people; of several processes only the first one speaks."""
-    return show if show is not None and settings.main_process() else Show(0)
-
-
-def _student(recipe: Recipe, fetch: bool = True) -> Student | None:
-    if recipe.student is None:
-        raise RecipeError("The recipe has no [student] table, so there is nobody to train.")
-    if fetch:
-        _require_packages()
-    return locate(recipe.student.base, recipe.folder, fetch=fetch)
-
-
-def _read_rows(run: Run) -> _Rows:
-    latest = run.latest("filter")
-    if latest is None:
-        raise InputError(f"{run.folder} has no filter result yet: run filter first.")
-    decoder = msgspec.json.Decoder(Example)
-
-    def rows(name: str) -> list[Example]:
-        path = latest[0] / name
-        return [decoder.decode(line) for _, line in read_lines(path)] if path.is_file() else []
-
-    found = _Rows(rows("train.jsonl"), rows("val.jsonl"))
-    if not found.train:
-        raise NothingKeptError(
-            f"The filter kept no trace to train on ({latest[0] / 'train.jsonl'} is empty); r1distill filter says which "
-            "check removed how many."
-        )
-    return found
-
-
-def _require_packages() -> None:
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingPackageError(
-            f"Training needs {', '.join(missing)}, not installed here; get them with: {INSTALL}"
-        )
-
-
-def _stage_id(recipe: Recipe, student: Student | None, rows: _Rows) -> str:
-    what = {
-        "train": recipe.train.model_dump(mode="json"),
-        "defaults": settings.defaults(recipe.train),
-        "base": student.digest if student else None,
-    }
-    inputs = [
-        f"{part}:{example.trace_id}:{digest(msgspec.to_builtins(example))}"
-        for part, examples in rows._asdict().items()
-        for example in examples
-    ]
-    return stage_id(what, inputs)
-
-
 def _up_to_date(run: Run, done: dict[str, Any], dry_run: bool, show: Show) -> TrainSummary:
     summary = msgspec.structs.replace(msgspec.convert(done, TrainSummary), up_to_date=True)
     if not dry_run:
@@ -204,7 +74,7 @@ def _up_to_date(run: Run, done: dict[str, Any], dry_run: bool, show: Show) -> Tr
 
 
 def _say_plan(
-    recipe: Recipe, run: Run, stage: str, student: Student | None, rows: _Rows, show: Show
+    recipe: Recipe, run: Run, stage: str, student: Student | None, rows: Rows, show: Show
 ) -> TrainSummary:
     longest = max(_characters(example) for example in rows.train) / CHARACTERS_PER_TOKEN
     base = recipe.student.base if recipe.student else ""
@@ -242,7 +112,7 @@ def _one_at_a_time(run: Run) -> Iterator[None]:
         lock.release()
 
 
-def _train(recipe: Recipe, run: Run, stage: str, student: Student, rows: _Rows, show: Show) -> TrainSummary:
+def _train(recipe: Recipe, run: Run, stage: str, student: Student, rows: Rows, show: Show) -> TrainSummary:
     prepare_environment()
     with quiet():
         from r1distill.objectives import prepare, sft
@@ -279,7 +149,7 @@ def _train(recipe: Recipe, run: Run, stage: str, student: Student, rows: _Rows, 
     )
 
 
-def _write_card(recipe: Recipe, run: Run, summary: TrainSummary, rows: _Rows) -> None:
+def _write_card(recipe: Recipe, run: Run, summary: TrainSummary, rows: Rows) -> None:
     """README.md beside the weights, and the loss as a picture where matplotlib is installed."""
     folder = Path(summary.folder)
     text = model_card(recipe, summary, _teachers(run, {row.trace_id for row in rows.train}))

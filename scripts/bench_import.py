@@ -105,8 +105,8 @@ def write(path: Path, name: str, mb: float, chars: int, opener: Callable[..., An
         pool = [row for row, _ in zip(rows_of(name, rng, chars), range(200), strict=False)]
         while size < mb * 1e6:
             row = pool[rng.randrange(len(pool))]
-            line = json.dumps({**row, "serial": size}, ensure_ascii=False).encode() + b"\n"
-            size += file.write(line)
+            line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            size += file.write(line.replace(b"Problem ", b"Problem %d-" % size))  # no problem stands twice
     return size
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from r1distill.sandbox import Box, Limits, Program, Ran, execute
-from r1distill.sandbox.levels import SANDBOXES
-from tests.sandbox_boxes import alive, box_of
+from r1distill.sandbox import Box, Level, Limits, Program, Ran, execute
+from r1distill.sandbox.levels import LEVELS, SANDBOXES
+from tests.sandbox_boxes import alive, box_of, tried
 
 LIMITS = Limits(cpu_s=2)
 SECRET = "canary-5d1f09"
 
 
-@pytest.fixture(params=SANDBOXES)
+@pytest.fixture(params=tried(SANDBOXES))
 def sandbox(request: pytest.FixtureRequest) -> Box:
     return box_of(request.param)
 
@@ -153,18 +153,18 @@ BACKGROUND = (
 )
 
 
-@pytest.mark.parametrize("level", [*SANDBOXES, "limits"])
-def test_no_child_outlives_its_program(level: str) -> None:
+@pytest.mark.parametrize("level", tried(LEVELS))
+def test_no_child_outlives_its_program(level: Level) -> None:
     mark = f"mark-{level}-{os.getpid()}"
-    assert run(box_of(level), BACKGROUND.replace("MARK", mark)).output == b"ends\n"  # type: ignore[arg-type]
+    assert run(box_of(level), BACKGROUND.replace("MARK", mark)).output == b"ends\n"
     for _ in range(200):
         if not alive(mark):
             break
     assert alive(mark) == []
 
 
-@pytest.mark.parametrize("level", [*SANDBOXES, "limits"])
-def test_a_chain_of_forks_ends(level: str) -> None:
+@pytest.mark.parametrize("level", tried(LEVELS))
+def test_a_chain_of_forks_ends(level: Level) -> None:
     mark = f"chain-{level}-{os.getpid()}"
     source = f"""
 import os, time
@@ -173,7 +173,7 @@ for n in range(300):
     time.sleep(0.002)
 os.execlp('sleep', '{mark}', '30')
 """
-    assert run(box_of(level), source).stop == ""  # type: ignore[arg-type]
+    assert run(box_of(level), source).stop == ""
     for _ in range(200):
         if not alive(mark):
             break

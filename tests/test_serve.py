@@ -127,6 +127,7 @@ def test_what_there_is_to_serve(gguf: Path, tmp_path: Path) -> None:
     for target, words in (
         (tmp_path / "no.gguf", "There is no GGUF file"),
         (tmp_path / "no", "There is nothing to serve at"),
+        (Path(__file__), "There is nothing to serve at"),
         (tmp_path, "has neither config.json nor a GGUF file"),
     ):
         with pytest.raises(InputError, match=words):

@@ -37,7 +37,7 @@ def test_ids_of_plain_lines_never_change(tmp_path: Path) -> None:
     content = hashlib.sha256(b'{"question": "q", "response": "<think>a</think>b"}').hexdigest()
     assert first.trace.id == digest({"line": content, "repeat": 0}) == trace_id_of_line(content, 0)
     assert second.trace.id == digest({"line": content, "repeat": 1})
-    assert first.content == content
+    assert first.content == second.content != content
     assert first.prompt.id == prompt_id_of("q") == digest("q")[:16]
     assert (first.trace.sample, second.trace.sample) == (0, 1)
 
@@ -109,6 +109,15 @@ def test_a_broken_request_is_listed(tmp_path: Path) -> None:
     reader = TraceFiles([FIXTURES / "openai-batch.jsonl", requests], "math")
     assert len(list(reader.sources())) == 2
     assert [row["line"] for row in reader.skipped if row["file"] == str(requests)] == [4, 5, 6]
+
+
+def test_one_id_for_two_requests_is_believed_for_neither(tmp_path: Path) -> None:
+    body = {"messages": [{"role": "user", "content": "Another question?"}]}
+    other = write(tmp_path / "other.jsonl", [{"custom_id": "q-1", "body": body}])
+    files = [FIXTURES / "openai-batch.jsonl", FIXTURES / "openai-batch.requests.jsonl"]
+    reader = TraceFiles([*files, files[1], other], "math")  # the same one twice is one
+    assert len(list(reader.sources())) == 1
+    assert "several different requests have the id 'q-1'" in [row["reason"] for row in reader.skipped]
 
 
 def test_two_conversations_with_the_same_last_question_are_two_problems(tmp_path: Path) -> None:

@@ -88,14 +88,17 @@ def _has_thinking(text: str) -> bool:
 
 
 def _untagged(text: str) -> Split:
-    """A chain of thought without tags, parted where it says its final answer: at a heading, else at the last box."""
+    """A chain of thought without tags, parted where it says its final answer: at a heading, else at the paragraph with the last
+    box, else at the last line.
+    """
     text = text.strip()
     for mark in FINAL_MARKS:
         at = text.rfind(mark)
         if at > 0:
             start = max(text.rfind("\n\n", 0, at), 0) if mark == FINAL_MARKS[-1] else at
             return Split(text[:start].strip(), text[start:].strip(), "untagged")
-    return Split("", text, "none")
+    before, newline, last = text.rpartition("\n")
+    return Split(before.strip(), last.strip(), "untagged") if newline else Split("", text, "none")
 
 
 def _of_authors(

@@ -15,8 +15,8 @@ MOST_LOOKS = 1_000
 """Rows of so many different looks are remembered; then it starts anew."""
 LONGEST_LOOK = 10_000
 """Characters of the column names of a row; longer ones are not remembered."""
-MAPPED = ("question", "answer", "reasoning", "reference", "system", "model", "finish")
-"""What --map can name a column for."""
+MAPPED = ("question", "answer", "trace", "reasoning", "reference", "system", "model", "finish")
+"""What --map can name a column for; a `trace` is reasoning that ends in the answer, without any tags."""
 CLOSE = 3
 
 
@@ -108,15 +108,18 @@ def chosen_formats(name: str | None, columns: dict[str, str] | None) -> tuple[Fo
 def mapped(columns: dict[str, str]) -> Format:
     """A format by its columns. Raises UsageError for a key that means nothing."""
     odd = [key for key in columns if key not in MAPPED]
-    if odd or not {"question", "answer"} <= columns.keys():
+    if odd or "question" not in columns or ("answer" in columns) == ("trace" in columns):
         what = (
-            f"{odd[0]!r} means nothing to --map" if odd else "--map needs at least a question and an answer"
+            f"{odd[0]!r} means nothing to --map"
+            if odd
+            else "--map needs a question, and an answer or a trace"
         )
-        raise UsageError(f"{what}; write question=COLUMN,answer=COLUMN, and maybe {', '.join(MAPPED[2:])}.")
+        raise UsageError(f"{what}; write question=COLUMN,answer=COLUMN, and maybe {', '.join(MAPPED[3:])}.")
+    reply = columns.get("answer") or columns["trace"]
     one = {key: (column,) for key, column in columns.items()}
     return Format(
-        name="map", shape="columns", needs={columns["question"]: "", columns["answer"]: ""}, question=one["question"],
-        reply=one["answer"], reasoning=one.get("reasoning", ()), reference=one.get("reference", ()),
+        name="map", shape="columns", needs={columns["question"]: "", reply: ""}, question=one["question"],
+        reply=(reply,), untagged="trace" in columns, reasoning=one.get("reasoning", ()), reference=one.get("reference", ()),
         model=one.get("model", ()), finish=one.get("finish", ()), system=columns.get("system", ""), source="--map",
     )  # fmt: skip
 

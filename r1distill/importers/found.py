@@ -126,6 +126,8 @@ def shown_to_students(messages: list[Message]) -> list[Message]:
 def reference(row: Row, names: Iterable[str]) -> str | None:
     """The right answer, None when the row has none. Raises ValueError for one that is neither text nor number."""
     for name in names:
+        if name not in row.raws and "." not in name:
+            continue
         text = row.text((name,))
         if text is not None:
             return text
@@ -158,10 +160,10 @@ def _in_python_text(row: Row, name: str) -> str | None:
 
 def kind(row: Row, format: Format, default: AnswerKind) -> AnswerKind:
     """The kind of answer: of the row's own column, else of the format's, else the default."""
-    said = row.text(("answer_kind",))
+    said = row.text(("answer_kind",)) if "answer_kind" in row.raws else None
     if said in get_args(AnswerKind):
         return cast(AnswerKind, said)
-    return KIND_WORDS.get((row.text(format.kind) or "").lower(), default)
+    return KIND_WORDS.get((row.text(format.kind) or "").lower(), default) if format.kind else default
 
 
 def tags(row: Row) -> dict[str, Any]:

@@ -92,6 +92,10 @@ def lines_of(path: Path) -> Iterator[Line]:
 
 def first_bytes(path: Path) -> bytes:
     """How a file begins. Raises InputError for one that is refused or can't be read."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(
+            f"{path} is no file but a pipe or a device: files are read twice, so write it to one."
+        )
     name = path.name.lower()
     if any(name.endswith(end) for end in REFUSED_NAMES):
         raise InputError(
@@ -231,6 +235,9 @@ def _parquet(path: Path) -> Iterator[Line]:
     packed, size, number = path.stat().st_size, 0, 0
     try:
         with parquet.ParquetFile(path, pre_buffer=False, thrift_string_size_limit=1 << 28) as file:
+            if _unpacked_bytes(file.metadata) > FREE_BYTES + MAX_RATIO * packed:
+                yield Line(1, None, b"", BOMB)
+                return
             for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
                 for at in range(batch.num_rows):
                     number += 1
@@ -243,6 +250,11 @@ def _parquet(path: Path) -> Iterator[Line]:
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         text = next(iter(str(error).splitlines()), type(error).__name__)
         yield Line(number + 1, None, b"", f"the Parquet file can't be read any further ({text[:200]})")
+
+
+def _unpacked_bytes(metadata: Any) -> int:
+    """What a Parquet file says of itself: bytes of all its pages, unpacked."""
+    return sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
 
 
 def _parquet_row(batch: Any, number: int) -> Line:

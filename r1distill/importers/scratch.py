@@ -17,6 +17,9 @@ import msgspec
 from r1distill.ledger import storage_errors
 
 
+NOT_ONE = (-1, -1)
+
+
 class Scratch:
     """Bytes put away, to be read again by their place."""
 
@@ -56,12 +59,18 @@ class Requests:
         return len(self._places)
 
     def add(self, key: str, line: bytes) -> None:
-        """Keep a request; a later one of the same id takes its place."""
-        self._places[_mark(key)] = self._scratch.put(line)
+        """Keep a request. Another one with the same id makes both useless: nobody knows which was answered."""
+        mark = _mark(key)
+        if mark not in self._places:
+            self._places[mark] = self._scratch.put(line)
+        elif self._places[mark] != NOT_ONE and self._scratch.get(*self._places[mark]) != line:
+            self._places[mark] = NOT_ONE
 
     def get(self, key: str) -> bytes | None:
-        """The request, if there is one."""
+        """The request, if there is one. Raises ValueError when there are several."""
         place = self._places.get(_mark(key))
+        if place == NOT_ONE:
+            raise ValueError(f"several different requests have the id {key[:80]!r}")
         return None if place is None else self._scratch.get(*place)
 
 

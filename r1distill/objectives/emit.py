@@ -107,13 +107,14 @@ def _training(job: Job) -> dict[str, Any]:
     elif "save_strategy" not in section.sft:
         kept["save_strategy"] = "epoch"  # ours saves by the clock
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * settings.processes()
-    size = section.sft.get("per_device_train_batch_size", min(rows, 2))
+    packed = bool(section.sft.get("packing"))
+    size = section.sft.get("per_device_train_batch_size", 1 if packed else min(rows, 2))
     return kept | {
         "per_device_train_batch_size": size,
         "gradient_accumulation_steps": max(1, rows // size),
         "max_length": args.max_length,
         "eval_strategy": _plain(args.eval_strategy),
-        "train_sampling_strategy": "random" if section.sft.get("packing") else "group_by_length",
+        "train_sampling_strategy": "random" if packed else "group_by_length",
     }
 
 
@@ -147,7 +148,7 @@ def _readme(ready: Ready) -> str:
 
 Run it in this folder. Without a GPU add `--use_cpu true --bf16 false --gradient_checkpointing false --dtype float32`.
 {_remarks(job)}
-A step is {size * steps} rows; it stays so with more processes by these two options:
+A step is {size * steps} {"packs of rows" if figures.get("packing") else "rows"}; it stays so with more processes by these two options:
 
 | processes | --per_device_train_batch_size | --gradient_accumulation_steps |
 |---|---|---|

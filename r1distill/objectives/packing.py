@@ -4,7 +4,7 @@ trl packs by best fit decreasing (Ding et al. 2024, https://arxiv.org/abs/2404.1
 end to end with position ids that start again at 0. From these, transformers builds a block-diagonal mask for sdpa and
 eager attention, and variable-length kernels for FlashAttention; models with other layers (state space, short
 convolutions) may ignore them. So before the first step a few real rows are scored apart and packed, and must score the same.
-Shapes: T tokens of all documents.
+Shapes: T tokens of all documents, N labelled ones.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from r1distill.objectives.render import IGNORED, Rendered
 DOCUMENTS = 3
 """Rows scored apart and together: the shortest there are."""
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-"""Nats per labelled token by which rounding may differ. Documents that see each other differ by tenths and more in the toy
-models of the tests; in bfloat16 only gross faults show."""
+"""Mean difference in nats per labelled token that rounding may make. Documents that see each other differ by tenths and more
+in the toy models of the tests; in bfloat16 only gross faults show."""
 
 
 class Proof(NamedTuple):
@@ -30,26 +30,25 @@ class Proof(NamedTuple):
 
     apart: float
     packed: float
-
-    @property
-    def difference(self) -> float:
-        """How far they are apart."""
-        return abs(self.apart - self.packed)
+    difference: float
+    """Mean over the tokens of how far the two are apart, so that nothing cancels."""
 
 
 def prove(model: Any, rows: Sequence[Rendered], pad_id: int) -> Proof:
     """Score a few rows apart and packed. Raises RecipeError when the student lets packed documents see each other."""
     few = sorted(rows, key=lambda row: len(row.input_ids))[:DOCUMENTS][::-1]  # the longest of them first
     if len(few) < 2:
-        return Proof(0.0, 0.0)
+        return Proof(0.0, 0.0, 0.0)
     training = model.training
     model.eval()
     try:
-        apart = [_scores(model, [row], pad_id) for row in few]
-        proof = Proof(float(torch.cat(apart).mean()), float(_scores(model, few, pad_id).mean()))
+        apart_N = torch.cat([_scores(model, [row], pad_id) for row in few])
+        packed_N = _scores(model, few, pad_id)
     finally:
         model.train(training)
-    allowed = TOLERANCE.get(next(model.parameters()).dtype, TOLERANCE[torch.bfloat16])
+    proof = Proof(float(apart_N.mean()), float(packed_N.mean()), float((apart_N - packed_N).abs().mean()))
+    dtype = torch.bfloat16 if _half_precision(model) else next(model.parameters()).dtype
+    allowed = TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16])
     if not proof.difference <= allowed:
         raise RecipeError(
             f"train.sft.packing: packed traces see each other in this student (loss {proof.apart:.4f} apart, "
@@ -66,7 +65,13 @@ def _scores(model: Any, rows: Sequence[Rendered], pad_id: int) -> torch.Tensor:
     device = next(model.parameters()).device
     moved = {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
     targets_T = moved.pop("labels")[0, 1:]
-    with torch.no_grad():
+    # FlashAttention takes no float32; training runs under the same autocast.
+    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=_half_precision(model)):
         logits_TV = model(**moved, use_cache=False).logits[0, :-1].float()
     nats_T = torch.nn.functional.cross_entropy(logits_TV, targets_T, ignore_index=IGNORED, reduction="none")
     return nats_T[targets_T != IGNORED]
+
+
+def _half_precision(model: Any) -> bool:
+    """Whether the student computes in bfloat16: on a GPU always, as SFTConfig's default has it."""
+    return bool(next(model.parameters()).device.type == "cuda")

@@ -7,6 +7,7 @@ sandbox does. At the end the whole process tree is dead: by the death of its nam
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import json
 import math
@@ -30,6 +31,7 @@ INSIDE, SUPERVISE = Path(__file__).with_name("inside.py"), Path(__file__).with_n
 CPU_CODES = (-24, 128 + 24)
 """How a process ends that SIGXCPU killed, seen directly or through bwrap."""
 KILLED_CODES = (-9, 128 + 9)
+NO_JSON, OWN_ERROR = "a value that is no JSON", "an exception of its own"
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -107,20 +109,23 @@ def _ran(stop: Stop, watched: Watched, code: int, token: str, cpu_s: float) -> R
     if not rows and not stop:
         stop = "no start"
     last = rows[-1] if rows else {}
-    error = str(last.get("error", ""))
+    error = _known(last["error"]) if "error" in last else ""
     if not stop and not error and (code < 0 or code > 128):
         used_up = code in CPU_CODES or (code in KILLED_CODES and cpu_s > 0.8 * watched.limits.cpu_s)
         stop, error = ("timeout", "") if used_up else ("", "a signal")
     if not stop and error == "MemoryError":
         stop = "memory limit"
     value = [last["value"]] if "value" in last else None
-    return Ran(
-        stop,
-        output,
-        error,
-        value,
-        secrets.compare_digest(str(last.get("done", "")).encode(), token.encode()),
-        cpu_s,
+    return Ran(stop, output, error, value, last.get("done") == token, cpu_s)
+
+
+def _known(error: Any) -> str:
+    """The name of an error that is Python's or the sandbox's; a program may report whatever it likes."""
+    found = getattr(builtins, error, None) if isinstance(error, str) else None
+    return (
+        error
+        if error == NO_JSON or (isinstance(found, type) and issubclass(found, BaseException))
+        else OWN_ERROR
     )
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import sys
 
-sys.path[:] = [
-    path for path in sys.path if path
-]  # before any other import: nothing is imported from the working folder
+sys.path[:] = [path for path in sys.path if path]  # first of all: nothing is imported from the working folder
 
 import contextlib  # noqa: E402
 import json  # noqa: E402
@@ -38,6 +36,8 @@ def main(job_fd: int, report_fd: int) -> None:
     report(report_fd, {"started": True})
     sys.argv[:] = ["answer.py"]
     sys.dont_write_bytecode = True
+    if hasattr(sys, "set_int_max_str_digits"):
+        sys.set_int_max_str_digits(0)  # as before Python 3.11, for which many tests were written
     try:
         found = run(job)
         sys.stdout.flush()
@@ -57,15 +57,19 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     sys.modules["__main__"] = module
     names = module.__dict__
     if job["kind"] == "call":
-        exec(PREAMBLE, names)
-    for text in job["before"]:
-        exec(compile(text, "<test>", "exec"), names)
-    exec(compile(job["source"], "<answer>", "exec"), names)
+        execute(PREAMBLE, names)
+    for text in [*job["before"], job["source"]]:
+        execute(text, names)
     if job["kind"] == "call":
         return {"value": call(names, job["name"], job["args"])}
     for text in job["after"]:
-        exec(compile(text, "<test>", "exec"), names)
+        execute(text, names)
     return {"done": job["token"]}
+
+
+def execute(text: str, names: dict[str, Any]) -> None:
+    """Run a piece of Python in these names, without the __future__ of this file."""
+    exec(compile(text, "<answer>", "exec", dont_inherit=True), names)
 
 
 def call(names: dict[str, Any], name: str, args: list[Any]) -> object:

@@ -64,6 +64,18 @@ def test_format_and_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert code == 2
 
 
+def test_the_same_line_read_otherwise_is_measured_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"q": "1 + 1?", "a": "1 and 1\n2", "b": "<think>r</think>2"}) + "\n")
+    kept = []
+    for mapping in ("question=q,answer=a", "question=q,trace=a", "question=q,answer=b"):
+        code, summary, _ = out(capsys, "filter", path, "--to", tmp_path / "out", "--map", mapping)
+        kept.append((code, summary.get("kept")))
+    assert kept == [(1, None), (0, 1), (0, 1)]
+
+
 def test_measuring_alone_reads_them_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({"q": "1 + 1?", "a": "<think>r</think>2"}) + "\n")

@@ -58,8 +58,10 @@ def test_map() -> None:
             parse_map(bad)
     with pytest.raises(UsageError, match="'nix' means nothing to --map"):
         mapped({"question": "a", "answer": "b", "nix": "c"})
-    with pytest.raises(UsageError, match="at least a question and an answer"):
+    with pytest.raises(UsageError, match="needs a question, and an answer or a trace"):
         mapped({"question": "a"})
+    with pytest.raises(UsageError, match="needs a question, and an answer or a trace"):
+        mapped({"question": "a", "answer": "b", "trace": "c"})
 
 
 def test_format_and_map_by_name() -> None:

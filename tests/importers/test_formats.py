@@ -234,3 +234,21 @@ def test_columns_of_no_known_format(tmp_path: Path) -> None:
     reader = TraceFiles([path], "math", columns=inside)
     assert [said(taken) for taken in reader.taken()] == [GOOD]
     assert chosen_formats(None, inside)[0].name == "map"
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "answer"),
+    [
+        ("3 * 4 = 12\nA: 12", "3 * 4 = 12", "A: 12"),
+        ("3 * 4 = 12\n\nSo:\n\\boxed{12}", "3 * 4 = 12", "So:\n\\boxed{12}"),
+        ("Hm.\n**Final Answer** 12", "Hm.", "**Final Answer** 12"),
+        ("\\boxed{12}", "", "\\boxed{12}"),
+        ("So it is \\boxed{12}.", "", "So it is \\boxed{12}."),
+        ("12", "", "12"),
+    ],
+)
+def test_reasoning_without_tags(tmp_path: Path, text: str, reasoning: str, answer: str) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"q": Q, "cot": text}))
+    (found,) = TraceFiles([path], "math", columns={"question": "q", "trace": "cot"}).taken()
+    assert (found.trace.reasoning, found.trace.answer) == (reasoning, answer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import pickle
 import random
 import tracemalloc
@@ -19,6 +20,7 @@ from r1distill.errors import InputError
 from r1distill.importers import readers
 from r1distill.importers.limits import FREE_BYTES, MAX_LINE_BYTES
 from r1distill.importers.readers import BOMB, TOO_LONG, Line, lines_of
+from r1distill.tracefiles import TraceFiles
 
 ROWS: list[dict[str, Any]] = [
     {"question": f"q{i}\n", "response": f"<think>a</think>{i} €"} for i in range(40)
@@ -139,6 +141,20 @@ def test_decompression_bombs_are_left_early(
     assert found[-1].fault == BOMB
 
 
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_a_parquet_file_that_grows_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dictionary: bool
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.setattr(readers, "FREE_BYTES", 1 << 20)
+    table = pyarrow.table({"question": ["x" * 100_000] * 400})
+    parquet.write_table(table, tmp_path / "t.parquet", compression="zstd", use_dictionary=dictionary)
+    found = list(lines_of(tmp_path / "t.parquet"))
+    assert found[-1].fault == BOMB and len(found) < 300
+
+
 def test_text_that_shrinks_well_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "FREE_BYTES", 1 << 16)
     rows = [{"question": f"q{i}", "response": "so " * 100 + str(i * 7919)} for i in range(4000)]
@@ -198,6 +214,13 @@ def test_other_encodings_are_said(tmp_path: Path) -> None:
     assert line == Line(
         1, None, b"", "the file is written as UTF-16: save it as UTF-8; nothing of it is read"
     )
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for read in (lambda path: list(lines_of(path)), lambda path: TraceFiles([path], "math").fingerprints()):
+        with pytest.raises(InputError, match="no file but a pipe"):
+            read(tmp_path / "pipe.jsonl")
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from r1distill.objectives.students import load_tokenizer
 from r1distill.recipe import parse_recipe
 from r1distill.recipe_sections import TrainSection
 from r1distill.records import Example, Message
-from r1distill.train import emit, train
+from r1distill.train import train
+from r1distill.train_check import emit
 
 pytestmark = pytest.mark.train
 SFT = {

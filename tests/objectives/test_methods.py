@@ -14,7 +14,8 @@ from r1distill.objectives.batches import SimilarLengths
 from r1distill.recipe import parse_recipe
 from r1distill.recipe_sections import TrainSection
 from r1distill.show import Show
-from r1distill.train import check, train
+from r1distill.train import train
+from r1distill.train_check import check
 
 pytestmark = pytest.mark.train
 

@@ -14,7 +14,8 @@ from r1distill.objectives.render import IGNORED, format_of, render
 from r1distill.recipe import parse_recipe
 from r1distill.records import Example, Message
 from r1distill.show import Show
-from r1distill.train import check, emit, train
+from r1distill.train import train
+from r1distill.train_check import check, emit
 
 pytestmark = pytest.mark.train
 LIMIT = (512, "train.sft.max_length")

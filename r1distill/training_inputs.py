@@ -1,0 +1,94 @@
+"""What a training starts from: the rows of the current filter result, the student, and the id of the stage.
+
+In: a recipe and a run. Out: Rows, a Student, the stage's id. Nothing here imports torch or its friends.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import NamedTuple
+
+import msgspec
+
+from r1distill.errors import InputError, MissingPackageError, NothingKeptError, RecipeError
+from r1distill.ledger import read_lines
+from r1distill.objectives import settings
+from r1distill.objectives.students import INSTALL, Student, locate
+from r1distill.recipe import Recipe
+from r1distill.records import Example, digest
+from r1distill.run import Run, stage_id
+from r1distill.show import Show
+
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "trl", "gguf")
+
+
+class Rows(NamedTuple):
+    """The filter result as the student is to see it."""
+
+    train: list[Example]
+    validation: list[Example]
+
+
+def speaks() -> bool:
+    """Whether this process writes and speaks: the only one, or the first of those that train together."""
+    return settings.main_process()
+
+
+def speaker(show: Show | None) -> Show:
+    """Who tells people; of several processes only the first one speaks."""
+    return show if show is not None and settings.main_process() else Show(0)
+
+
+def student_of(recipe: Recipe, fetch: bool = True) -> Student | None:
+    """The recipe's student; None only without `fetch`, for a hub student that is not in the cache.
+
+    Raises RecipeError (no [student]), InputError (no such student), MissingPackageError.
+    """
+    if recipe.student is None:
+        raise RecipeError("The recipe has no [student] table, so there is nobody to train.")
+    if fetch:
+        _require_packages()
+    return locate(recipe.student.base, recipe.folder, fetch=fetch)
+
+
+def read_rows(run: Run) -> Rows:
+    """The rows to train on and to validate with. Raises InputError (no filter result), NothingKeptError (no row)."""
+    latest = run.latest("filter")
+    if latest is None:
+        raise InputError(f"{run.folder} has no filter result yet: run filter first.")
+    decoder = msgspec.json.Decoder(Example)
+
+    def rows(name: str) -> list[Example]:
+        path = latest[0] / name
+        return [decoder.decode(line) for _, line in read_lines(path)] if path.is_file() else []
+
+    found = Rows(rows("train.jsonl"), rows("val.jsonl"))
+    if not found.train:
+        raise NothingKeptError(
+            f"The filter kept no trace to train on ({latest[0] / 'train.jsonl'} is empty); r1distill filter says which "
+            "check removed how many."
+        )
+    return found
+
+
+def _require_packages() -> None:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(
+            f"Training needs {', '.join(missing)}, not installed here; get them with: {INSTALL}"
+        )
+
+
+def stage_of(recipe: Recipe, student: Student | None, rows: Rows) -> str:
+    """The id of a training: of its settings, our defaults under them, the base's weights and every row."""
+    what = {
+        "train": recipe.train.model_dump(mode="json"),
+        "defaults": settings.defaults(recipe.train),
+        "base": student.digest if student else None,
+    }
+    inputs = [
+        f"{part}:{example.trace_id}:{digest(msgspec.to_builtins(example))}"
+        for part, examples in rows._asdict().items()
+        for example in examples
+    ]
+    return stage_id(what, inputs)
