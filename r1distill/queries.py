@@ -52,6 +52,8 @@ class Holdings(NamedTuple):
     """Traces beyond the first of the same slot and ceiling."""
     imported: int
     """Traces that another run paid for."""
+    from_files: int
+    """Answers that came from files of others; no recipe ever asks for them."""
 
 
 OWN_FILE = "name GLOB 'part-[0-9]*-of-[0-9]*.jsonl' OR name='part-batch.jsonl'"
@@ -126,10 +128,10 @@ class Queries:
 
     def holdings(self, ledger: str) -> Holdings:
         """What the traces of a ledger are, in numbers."""
-        query = f"""SELECT COUNT(*), COUNT(DISTINCT id), COUNT(DISTINCT slot), TOTAL(NOT ({OWN_FILE})) FROM traces
-          WHERE ledger=?"""
-        traces, ids, slots, imported = self.db.execute(query, (ledger,)).fetchone()
-        return Holdings(traces, slots, traces - ids, int(imported))
+        query = f"""SELECT COUNT(*), COUNT(DISTINCT id), COUNT(DISTINCT slot), TOTAL(NOT ({OWN_FILE})),
+          COUNT(DISTINCT CASE WHEN name GLOB 'part-files-*' THEN slot END) FROM traces WHERE ledger=?"""
+        traces, ids, slots, imported, from_files = self.db.execute(query, (ledger,)).fetchone()
+        return Holdings(traces, slots, traces - ids, int(imported), from_files)
 
     def failure_counts(self, ledger: str) -> dict[str, int]:
         """Recorded failures by error class (one per request that was given up)."""

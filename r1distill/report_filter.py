@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from r1distill.funnel import mix_sentence
+from r1distill.imported import imported_prompts
 from r1distill.ledger import read_lines
 from r1distill.mixing import Mix
 from r1distill.records import Prompt, Trace
@@ -62,7 +63,7 @@ class Filtered(msgspec.Struct):
 
 def examples(run: Run, stage: Path) -> Filtered:
     """A few traces to look at, kept ones of different problems and one per reason of rejection; the lengths of all."""
-    prompts = {prompt.id: prompt for prompt in run.prompts()}
+    prompts = {prompt.id: prompt for prompt in (*imported_prompts(run.folder), *run.prompts())}
     reasons = {row["trace_id"]: row["reasons"] for row in rows_of(stage / "reasons.jsonl") if row["rejected"]}
     counts = Counter(reason for found in reasons.values() for reason in found)
     wanted = [

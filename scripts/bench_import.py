@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How fast are trace files of each shape read, and does memory stay flat? Files are made here, of invented text.
 
-Usage: scripts/bench_import.py [--mb 60] [--chars 6000] [--only openr1-math,...] [--memory]
+Usage: scripts/bench_import.py [--mb 60] [--chars 12000] [--only openr1-math,...] [--memory]
 Out: megabytes per second of one process (CPU time), for reading alone (TraceFiles.taken: rows decoded, parted, ids made) and for
 the fingerprint (SHA-256) that `filter` makes first; with --memory the peak of a child that reads files of 1x and 4x the size.
 """
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def write(path: Path, name: str, mb: float, chars: int, opener: Callable[..., An
     """Make a file of about `mb` megabytes (before packing); its bytes."""
     rng, size = random.Random(1), 0
     with opener(path, "wb") as file:
-        pool = [row for row, _ in zip(rows_of(name, rng, chars), range(200), strict=False)]
+        pool = list(islice(rows_of(name, rng, chars), min(200, int(mb * 1e6 / chars) + 1)))
         while size < mb * 1e6:
             row = pool[rng.randrange(len(pool))]
             line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
@@ -135,7 +136,7 @@ def main() -> None:
     """Make, read, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mb", type=float, default=60, help="megabytes of each file")
-    parser.add_argument("--chars", type=int, default=6000, help="characters of reasoning in a trace")
+    parser.add_argument("--chars", type=int, default=12_000, help="characters of reasoning in a trace")
     parser.add_argument("--only", default=",".join(SHAPES), help="names, with commas")
     parser.add_argument("--memory", action="store_true", help="measure the memory too")
     chosen = parser.parse_args()

@@ -16,6 +16,10 @@ NUMBER = re.compile(
     r"(?<![\w.,])-?\$? ?-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?%?|(?<![\w.])-?\.\d+%?"
 )
 LIST_SPLIT = re.compile(r",| and | or |;")
+RESIDUE = re.compile(
+    r"(?:[A-Za-z] ?\\equiv ?)?([^()]{1,80}?) ?(?:\( ?\\?mod(?![A-Za-z])|\\pmod(?![A-Za-z])) ?\{? ?(\d{1,9}) ?\}?\)?"
+)
+"""A number and its modulus."""
 LIST_SIGNS = (",", ";", " and ", " or ", "\\pm", "\\mp", "\\cup", "<", ">", "\\le", "\\ge")
 PROSE = re.compile(
     r"(?<![\\A-Za-z])(?!(?:[a-zA-Z]?matrix|cases|aligned?|sqrt|sinh|cosh|tanh|arcsin|arccos|arctan|frac|begin|array)(?![A-Za-z]))[A-Za-z]{4,}"
@@ -34,7 +38,7 @@ def same(reference: str, answer: str) -> bool | None:
 
 def _same_bare(reference: str, answer: str) -> bool | None:
     """As `_same`, choice labels not looked at."""
-    for tier in (_same_value, _same_based, _same_colons, _same_saying, _same_list, _same_prose):
+    for tier in (_same_residue, _same_value, _same_based, _same_colons, _same_saying, _same_list, _same_prose):
         result = tier(reference, answer)
         if result is not None:
             return result
@@ -53,6 +57,18 @@ def _same_value(reference: str, answer: str) -> bool | None:
         return left.lstrip("+0") == right.lstrip("+0")  # beyond what a Fraction is made from
     result = _result(right) if wanted is not None else None
     return same_number(wanted, result) if wanted is not None and result is not None else None
+
+
+def _same_residue(reference: str, answer: str) -> bool | None:
+    """Compare "x \\equiv 3 (mod 7)" with "3 \\pmod{7}", or with plain 3 (the question names the modulus)."""
+    if "mod" not in reference and "mod" not in answer:
+        return None
+    wanted, given = RESIDUE.fullmatch(reference), RESIDUE.fullmatch(answer)
+    if wanted is None and given is None:
+        return None
+    if wanted and given and wanted[2] != given[2]:
+        return False
+    return _same_value(wanted[1] if wanted else reference, given[1] if given else answer)
 
 
 def _same_label(reference: str, answer: str) -> bool | None:

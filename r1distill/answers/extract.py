@@ -13,15 +13,17 @@ from typing import NamedTuple
 from r1distill.answers.outcome import How
 
 BARE_WORD = re.compile(r"\s?([^\s${}]{1,40})")
-BOX_TOKENS = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])[ \t]{0,4}(\{)?|\\[\\{}]|[{}]")
+BOX_TOKENS = re.compile(r"\\{1,2}(?:boxed|fbox)(?![A-Za-z])[ \t]{0,4}(\{)?|\\[\\{}]|[{}]")
 PHRASE = re.compile(
     r"\banswers?\b[\s*_]{0,8}(?:\b(?:is|are)\b|[:=：])[\s*_:：]{0,8}"
-    r"|\bfinal answer\b[ \t*_]{0,8}\n[\s*_]{0,8}",
-    re.IGNORECASE,
+    r"|\bfinal answer\b[ \t*_]{0,8}\n[\s*_]{0,8}"
+    r"|^[#*_]{1,6} ?(?:the )?answer[*_]{0,3}[ \t]{0,8}\n[\s*_]{0,8}",
+    re.IGNORECASE | re.MULTILINE,
 )
 LINE_LABEL = re.compile(r"^[ \t*]{0,4}A[*]{0,2}:[ \t*]{0,4}(?=\S)", re.MULTILINE)
 BETWEEN_BOXES = re.compile(r"[\s$]{0,8}(?:,|and|or|, ?and|, ?or|,? ?\\text\{ ?(?:and|or) ?\})[\s$]{0,8}")
 SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
+TAG = "<answer>"
 LAST_PHRASES = 4
 """So many phrases are looked at, from the end."""
 CLAUSE_CHARS = 2000
@@ -38,7 +40,7 @@ class Found(NamedTuple):
 
 
 def find_marked(text: str, wants: re.Pattern[str] | None = None) -> Found | None:
-    """The answer that the text itself marks as final, or None: box, then ####, then phrase.
+    """The answer that the text itself marks as final, or None: box, then ####, then <answer> tag, then phrase.
 
     Of several phrases the last one counts; with `wants` the last one that it matches, if there is one.
     """
@@ -48,6 +50,9 @@ def find_marked(text: str, wants: re.Pattern[str] | None = None) -> Found | None
     after = after_hashes(text)
     if after is not None:
         return Found(after, "hash")
+    tagged = in_tag(text)
+    if tagged is not None:
+        return Found(tagged, "phrase")
     phrase = after_phrase(text, wants)
     return None if phrase is None else Found(phrase, "phrase")
 
@@ -81,7 +86,7 @@ def _boxes(text: str) -> list[tuple[int, int, str]]:
     depth, opened_at, start, content_at = 0, -1, 0, 0
     for token in BOX_TOKENS.finditer(text):
         word = token.group()
-        if word.startswith(("\\b", "\\f")):
+        if "box" in word:
             if not token.group(1):
                 if opened_at < 0:
                     _add_bare(text, token, found)
@@ -130,6 +135,15 @@ def after_hashes(text: str) -> str | None:
         return None
     rest = text[at + 4 :].lstrip("# \t").split("\n", 1)[0].strip()
     return rest or None
+
+
+def in_tag(text: str) -> str | None:
+    """What the last <answer> tag holds, as R1-Zero's prompt asks for; None when there is none or it holds a whole solution."""
+    at = text.rfind(TAG)
+    if at < 0:
+        return None
+    inside = text[at + len(TAG) :].partition("</answer>")[0].strip()
+    return inside if 0 < len(inside) <= WHOLE_CHARS else None
 
 
 def after_phrase(text: str, wants: re.Pattern[str] | None = None) -> str | None:

@@ -10,6 +10,7 @@ import re
 MAX_CHARS = 200
 """Longer texts are no inequality that one could read."""
 SIGN = re.compile(r" ?(<|>|\\(?:leq?|geq?|lt|gt)(?![A-Za-z])) ?")
+UNEQUAL = re.compile(r"[A-Za-z] ?\\neq?(?![A-Za-z]) ?(-?[^=<>,]{1,40})")
 VARIABLE = re.compile(r"[A-Za-z](?:_\{?\w\}?)?")
 LOOSE_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 ALTERNATIVES = re.compile(r",? or |\\(?:lor|vee)(?![A-Za-z])")
@@ -17,8 +18,12 @@ MIRROR = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
 def read_intervals(text: str) -> list[str] | None:
-    """The intervals that an inequality, or several joined by "or", describe."""
-    if len(text) > MAX_CHARS or not SIGN.search(text):
+    """The intervals that an inequality, or several joined by "or", or x != 2 describe."""
+    if len(text) > MAX_CHARS:
+        return None
+    if (unequal := UNEQUAL.fullmatch(text)) and "\\pm" not in text:
+        return _both_sides(unequal[1].strip())
+    if not SIGN.search(text):
         return None
     found = [_interval(part.strip()) for part in ALTERNATIVES.split(text)]
     known = [interval for interval in found if interval is not None]
@@ -35,6 +40,11 @@ def _interval(text: str) -> str | None:
     low, high = (terms[0], terms[2]) if signs[0][0] == "<" else (terms[2], terms[0])
     first, last = signs if signs[0][0] == "<" else signs[::-1]
     return _written(low, high, "=" in first, "=" in last)
+
+
+def _both_sides(hole: str) -> list[str] | None:
+    below, above = _written("-\\infty", hole, False, False), _written(hole, "\\infty", False, False)
+    return [below, above] if below and above else None
 
 
 def _half_line(left: str, sign: str, right: str) -> str | None:

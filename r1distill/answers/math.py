@@ -10,6 +10,7 @@ import functools
 import re
 from typing import Any
 
+from r1distill.answers.closing import closing_value
 from r1distill.answers.compare import LIST_SPLIT, NUMBER, PROSE, same
 from r1distill.answers.extract import WHOLE_CHARS, Found, find_marked, last_match
 from r1distill.answers.lists import read_collection
@@ -35,6 +36,8 @@ NAMES = re.compile(
     r"(?<![\\A-Za-z])(?!(?:sin|cos|tan|log|ln|exp|sqrt|pi|or|and)(?![A-Za-z]))[A-Za-z]{2,}|[?!]|(?:^| )[a-zA-Z] [a-zA-Z](?: |$)"
 )
 """What a bare formula does not hold: words."""
+WORDS_BEFORE = re.compile(r"(?:[A-Za-z'-]{1,20} ){1,8}(?:is|are|equals)(?: equal to)? ?:? (?=\S)")
+FOR_ALL = re.compile(r",? for (?:all|any|every|each) .{1,100}$")
 PLAIN_CHARS = re.compile(r"[\d\s.,$%+*/()^=-]+")
 
 
@@ -66,13 +69,17 @@ def _says_something(text: str) -> bool:
 
 
 def find_answer(text: str) -> Found | None:
-    """The final answer of an answer text: marked, else the whole of a short text, else its last number (a guess)."""
+    """The final answer of an answer text: marked, else the whole of a short text, else what its last sentence states, else its
+    last number (a guess)."""
     text = unicode_digits(text)
     found = find_marked(text, MATHEMATICS)
     if found is not None:
         return _from_phrase(found) if found.how == "phrase" else found
     if len(text) <= WHOLE_CHARS and _is_bare(text):
         return Found(text.strip(), "whole")
+    stated = closing_value(text)
+    if stated is not None and _is_bare(stated):
+        return Found(stated, "closing")
     last = last_match(NUMBER, text)
     return None if last is None else Found(last.group().strip(), "last_number")
 
@@ -123,7 +130,7 @@ def _number_in(clause: str) -> str | None:
 
 def compare_exact(reference: str, found: Found) -> Grade | Pending:
     """Compare a normalised reference with a found answer, as far as text and exact fractions reach."""
-    answer = latex(found.text)
+    answer = _without_words_before(reference, latex(found.text))
     if not _says_something(answer):
         return Grade("no_answer")
     same_value = same(reference, answer)
@@ -139,11 +146,20 @@ def compare_exact(reference: str, found: Found) -> Grade | Pending:
             note=f"reference nested deeper than {MAX_NESTING}",
         )
     if same_value is None:
+        reference, answer = FOR_ALL.sub("", reference), FOR_ALL.sub("", answer)
         reference, answer = TRAILING_UNIT.sub("", reference), TRAILING_UNIT.sub("", answer)
         if PROSE.search(reference) or PROSE.search(answer):
             return _refused(found, "words that are no mathematics")
         return Pending(reference, answer, found.how)
     return Grade("right" if same_value else "wrong", shown(found.text.strip()), found.how, "exact")
+
+
+def _without_words_before(reference: str, answer: str) -> str:
+    """`3/2` of "The sum is 3/2"; other answers, and all to references that are words, unchanged."""
+    found = WORDS_BEFORE.match(answer)
+    if found is None or PROSE.search(answer, found.end()) or PROSE.search(reference):
+        return answer
+    return answer[found.end() :]
 
 
 def _refused(found: Found, why: str) -> Grade:

@@ -12,6 +12,10 @@ SPACES = re.compile(
     r"(?<!\\)\\[,;:!> ]|~|\\q?quad(?![A-Za-z])|\\(?:displaystyle|limits|nolimits)(?![A-Za-z])|[\u00a0\u2009\u202f]"
 )
 THIN_SPACE = re.compile(r"(?<=\d)(?:\\,|[\u2009\u202f])(?=\d{3}(?!\d))")
+ROW_GAP = re.compile(r"\\\\ ?\[ ?-?[\d.]{1,6} ?(?:pt|ex|em|mm|cm|in) ?\]")
+"""A new matrix row with its distance."""
+DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:[dt]?frac|sqrt|text|left|right|pi|cdot|times|infty|cup|circ)(?![A-Za-z]))")
+"""A command escaped twice, as text that went through JSON once too often has it."""
 SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])\.?")
 DEGREES = re.compile(r"\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\}|°)|°|\\degree(?![A-Za-z])")
 WRAPPED = re.compile(
@@ -117,10 +121,11 @@ def latex(text: str) -> str:
     text = unwrap(unicode_digits(text))
     if text.isdigit() and text.isascii():
         return text
-    text = text.replace("{,}", ",")
+    text = text.replace("{,}", ",").replace("{:}", ":")
     if "\\" in text or "~" in text or not text.isascii():
         text = text.replace("\\%", "%").replace("\\!", "")
-        text = THIN_SPACE.sub("", text)
+        text = DOUBLED.sub(r"\\", text) if "\\\\" in text else text
+        text = THIN_SPACE.sub("", ROW_GAP.sub(r"\\\\", text))
         text = CURRENCY.sub("", text)
         text = DEGREES.sub("", SIZES.sub("", SPACES.sub(" ", text)))
         text = BARE_SQRT.sub(r"\\sqrt{\1}", FRAC.sub(r"\\frac", text))

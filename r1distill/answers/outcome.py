@@ -7,7 +7,9 @@ from typing import Literal, NamedTuple
 import msgspec
 
 AnswerOutcome = Literal["right", "wrong", "no_answer", "unreadable_reference", "timeout", "error"]
-How = Literal["boxed", "hash", "phrase", "fenced", "whole", "last_number", "last_letter", "last_json"]
+How = Literal[
+    "boxed", "hash", "phrase", "fenced", "whole", "closing", "last_number", "last_letter", "last_json"
+]  # fmt: skip
 FALLBACKS = ("last_number", "last_letter", "last_json")
 """Places where an answer is only guessed to stand: strict grading does not count them."""
 SHOWN_CHARS = 200
@@ -22,8 +24,8 @@ class Grade(msgspec.Struct, frozen=True, omit_defaults=True):
     extracted: str | None = None
     """The final answer as found in the text, cut at SHOWN_CHARS."""
     how: How | None = None
-    """Where it was found: \\boxed{}, after ####, after "the answer is", a fenced block, the whole text, or guessed
-    (FALLBACKS)."""
+    """Where it was found: \\boxed{}, after ####, after "the answer is", a fenced block, the whole text, in the
+    sentence that closes the text, or guessed (FALLBACKS)."""
     tier: Literal["exact", "symbolic"] | None = None
     """Which tier settled it: normalised text and exact fractions, or computer algebra."""
     note: str = ""

@@ -99,7 +99,20 @@ def _parsed(text: str) -> tuple[Any, ...]:
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     found = parse(f"${text}$", parsing_timeout=None, fallback_mode="no_fallback", raise_on_error=True)
     undefined = ("ComplexInfinity", "NaN")  # 1/0 equals 2/0 for sympy
-    return tuple(item for item in found if not isinstance(item, str) and type(item).__name__ not in undefined)
+    return tuple(
+        _one_symbol_per_name(item)
+        for item in found
+        if not isinstance(item, str) and type(item).__name__ not in undefined
+    )
+
+
+def _one_symbol_per_name(item: Any) -> Any:
+    """`item` with i as the imaginary unit, and every other letter as one symbol: the parser's differ by what it assumes."""
+    from sympy import I, Symbol
+
+    symbols = getattr(item, "free_symbols", ())
+    table = {symbol: I if symbol.name == "i" else Symbol(symbol.name, real=True) for symbol in symbols}
+    return item.xreplace(table) if any(old != new for old, new in table.items()) else item
 
 
 def _verify(wanted: tuple[Any, ...], given: tuple[Any, ...]) -> bool:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec.structs import replace
-
 from r1distill.importers.chat import conversation, last_question, message_of, split_message
 from r1distill.importers.fields import Row
 from r1distill.importers.found import Context, Found, Said, Unread, finish_of, found, row_usage, split_reply
@@ -30,15 +28,18 @@ def read(row: Row, format: Format, context: Context) -> Iterator[Found | Unread]
         yield from _of_authors(row, format, context, messages, question)
         return
     split, extras, from_answer = _reply(row, format)
-    if not from_answer and format.name == "plain":
-        format = _with_answer(format)
-    said = Said(messages, question, split, finish_of(row, format), row_usage(row), extras=extras)
+    # Where the reply has a column of its own, `answer` is the reference.
+    references = ("answer",) if format.name == "plain" and not from_answer else ()
+    said = Said(
+        messages,
+        question,
+        split,
+        finish_of(row, format),
+        row_usage(row),
+        extras=extras,
+        references=references,
+    )
     yield found(row, format, context, said)
-
-
-def _with_answer(format: Format) -> Format:
-    """Where the reply has a column of its own, `answer` is the reference."""
-    return replace(format, reference=(*format.reference, "answer"))
 
 
 def asked(row: Row, format: Format) -> tuple[list[Message], str]:
@@ -65,14 +66,17 @@ def _before_the_answer(row: Row, name: str) -> list[Message]:
 def _reply(row: Row, format: Format) -> tuple[Split, dict[str, object], bool]:
     """(reasoning and answer, extras, whether the reply stood in `answer`). Raises ValueError."""
     apart = row.text(format.reasoning)
-    text = row.text(name for name in format.reply if name != "text")
+    last = ("text",) if "text" in format.reply else ()
+    text = row.text(
+        format.reply if "text" not in row.raws else [name for name in format.reply if name != "text"]
+    )
     if text is None and format.name == "plain":
         for name in LISTS:
             items = row.items(name)
             if items:
-                _, last = conversation([{"role": "user", "content": ""}, items[-1]])
-                return *split_message(last, apart), False
-    text = text if text is not None else row.text(name for name in format.reply if name == "text")
+                _, message = conversation([{"role": "user", "content": ""}, items[-1]])
+                return *split_message(message, apart), False
+    text = text if text is not None else row.text(last)
     if text is not None:
         return *((_untagged(text), {}) if format.untagged else split_reply(text, apart)), False
     text = row.text(WORDS) if format.name == "plain" else None

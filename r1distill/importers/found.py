@@ -71,6 +71,8 @@ class Said(msgspec.Struct, frozen=True):
     extras: dict[str, Any] = {}
     line: bytes | None = None
     cost_usd: float | None = None
+    references: tuple[str, ...] = ()
+    """Columns that hold the reference where those of the format don't."""
 
 
 def found(row: Row, format: Format, context: Context, said: Said) -> Found:
@@ -81,7 +83,7 @@ def found(row: Row, format: Format, context: Context, said: Said) -> Found:
         raise ValueError("the answer is empty")
     asks_for = kind(row, format, context.kind)
     prompt = Prompt(
-        prompt_id_of(said.question), said.question, reference(row, format.reference), asks_for,
+        prompt_id_of(said.question), said.question, reference(row, (*format.reference, *said.references)), asks_for,
         row.value(format.tests) if asks_for in format.tested else None, tags(row),
     )  # fmt: skip
     model = said.model or row.text(format.model) or "unknown"

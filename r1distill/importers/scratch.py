@@ -14,8 +14,8 @@ from typing import IO, Any
 
 import msgspec
 
+from r1distill.importers.limits import BUFFER_BYTES
 from r1distill.ledger import storage_errors
-
 
 NOT_ONE = (-1, -1)
 
@@ -28,14 +28,17 @@ class Scratch:
         self.folder = folder
         self._file: IO[bytes] | None = None
         self._end = 0
+        self._at_end = True
 
     def put(self, data: bytes) -> tuple[int, int]:
         """Put away; returns (offset, length). Raises StorageError."""
         with storage_errors(self.folder or Path(tempfile.gettempdir())):
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 - it lives as long as this
+                self._file = tempfile.TemporaryFile(dir=self.folder, buffering=BUFFER_BYTES)  # noqa: SIM115 - it lives as long as this
                 weakref.finalize(self, self._file.close)
-            self._file.seek(self._end)
+            if not self._at_end:  # a seek empties the buffer, so there is none between two writes
+                self._file.seek(self._end)
+                self._at_end = True
             self._file.write(data)
         offset, self._end = self._end, self._end + len(data)
         return offset, len(data)
@@ -44,6 +47,7 @@ class Scratch:
         """What was put away there."""
         if self._file is None:
             return b""
+        self._at_end = False
         self._file.seek(offset)
         return self._file.read(length)
 

@@ -71,8 +71,10 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     """What it is, for the table of formats in the manual."""
     source: str
     """Where the columns are written down."""
+    known: Literal["page", "code", "unchecked"] = "page"
+    """How the columns are known: from a page that describes them, from code that writes or reads them, or by hearsay."""
     checked: str = CHECKED
-    """When that was read."""
+    """When that was looked at."""
 
 
 HUB = "https://huggingface.co/datasets/"
@@ -81,7 +83,7 @@ OPENAI = "https://platform.openai.com/docs/api-reference/"
 
 FORMATS = (
     Format(
-        name="r1distill", shape="own", holds="our own traces: traces/part-*.jsonl, kept.jsonl, rejected.jsonl",
+        name="r1distill", known="code", shape="own", holds="our own traces: traces/part-*.jsonl, kept.jsonl, rejected.jsonl",
         needs={"id": "text", "slot": "text", "prompt_id": "text", "messages": "list", "reasoning": "text",
                "answer": "text", "finish": "text"},
         source="r1distill/records.py",
@@ -92,23 +94,25 @@ FORMATS = (
         source="https://docs.aws.amazon.com/bedrock/latest/userguide/model-invocation-logging.html",
     ),
     Format(
-        name="openai-batch", shape="responses", holds="batch results (OpenAI, Azure, Groq, vllm run-batch) with the request file",
+        name="openai-batch", known="code", shape="responses",
+        holds="batch results (OpenAI, Azure, Groq, vllm run-batch) with the request file",
         needs={"custom_id": "text|number", "response": "object|null"}, source=f"{OPENAI}batch/request-output",
     ),
     Format(
-        name="curator", shape="responses", holds="responses files of Bespoke Curator",
+        name="curator", known="code", shape="responses", holds="responses files of Bespoke Curator",
         needs={"generic_request": "object", "response_message": ""},
         source="https://github.com/bespokelabsai/curator (types/generic_response.py)",
     ),
     Format(
-        name="stored-completions", shape="responses", holds="OpenAI and Azure stored completions, in three shapes",
+        name="stored-completions", known="code", shape="responses", holds="OpenAI and Azure stored completions, in three shapes",
         needs={"object": "text", "data": "list"}, source=f"{OPENAI}chat/list",
     ),
     Format(
-        name="stored-completions", shape="responses", needs={"object": "text", "choices": "list"}, source=f"{OPENAI}chat/object",
+        name="stored-completions", known="code", shape="responses", needs={"object": "text", "choices": "list"},
+        source=f"{OPENAI}chat/object",
     ),
     Format(
-        name="stored-completions", shape="responses", needs={"request": "object", "response": "object"},
+        name="stored-completions", known="code", shape="responses", needs={"request": "object", "response": "object"},
         source=f"{OPENAI}chat/create",
     ),
     Format(
@@ -117,7 +121,7 @@ FORMATS = (
         reply=("generations",), reference=("answer",), each=CORRECTNESS, source=f"{HUB}open-r1/OpenR1-Math-220k",
     ),
     Format(
-        name="open-r1", shape="generations", holds="output of open-r1's generate_reasoning.py",
+        name="open-r1", known="code", shape="generations", holds="output of open-r1's generate_reasoning.py",
         needs={"generations": "list"}, reply=("generations",), reference=(*REFERENCE, "answer"),
         each=("finish_reasons", "api_metadata"), source="https://github.com/huggingface/open-r1 (scripts/generate_reasoning.py)",
     ),
@@ -138,46 +142,46 @@ FORMATS = (
         source=f"{HUB}simplescaling/s1K-1.1",
     ),
     Format(
-        name="s1k", shape="generations", holds="s1K", needs={"question": "text", "thinking_trajectories": "list"},
+        name="s1k", known="code", shape="generations", holds="s1K", needs={"question": "text", "thinking_trajectories": "list"},
         question=("question",), reply=("thinking_trajectories",), beside=("attempt", "attempts"), reference=("solution",),
         source=f"{HUB}simplescaling/s1K",
     ),
     Format(
-        name="synthetic-1", shape="columns", holds="SYNTHETIC-1 (genesys)",
+        name="synthetic-1", known="code", shape="columns", holds="SYNTHETIC-1 (genesys)",
         needs={"prompt": "text", "llm_response": "text"}, question=("prompt",), reply=("llm_response",),
         reference=("verification_info.ground_truth", "gold_standard_solution"), kind=("task_type",),
         tests="verification_info", tested=("code",),
         source="https://github.com/PrimeIntellect-ai/genesys",
     ),
     Format(
-        name="distilabel", shape="generations", holds="distilabel's text generation, several to a row",
+        name="distilabel", known="code", shape="generations", holds="distilabel's text generation, several to a row",
         needs={"instruction": "text", "generation": "list"}, question=("instruction",), reply=("generation",),
         each=("model_name", "distilabel_metadata"), source="https://distilabel.argilla.io (tasks/text_generation)",
     ),
     Format(
-        name="distilabel", shape="columns", holds="distilabel's text generation",
+        name="distilabel", known="code", shape="columns", holds="distilabel's text generation",
         needs={"instruction": "text", "generation": "text"}, question=("instruction",), reply=("generation",),
         source="https://distilabel.argilla.io (tasks/text_generation)",
     ),
     Format(
-        name="openthoughts", shape="conversations", holds="OpenThoughts-114k, default subset",
+        name="openthoughts", known="code", shape="conversations", holds="OpenThoughts-114k, default subset",
         needs={"system": "text", "conversations": "list"}, source=f"{HUB}open-thoughts/OpenThoughts-114k",
     ),
     Format(
-        name="bespoke-stratos", shape="conversations", holds="Bespoke-Stratos-17k",
+        name="bespoke-stratos", known="code", shape="conversations", holds="Bespoke-Stratos-17k",
         needs={"system": "text", "conversations": "list"}, source=f"{HUB}bespokelabs/Bespoke-Stratos-17k",
     ),
     Format(
-        name="sky-t1", shape="conversations", holds="Sky-T1_data_17k",
+        name="sky-t1", known="code", shape="conversations", holds="Sky-T1_data_17k",
         needs={"system": "text", "conversations": "list"}, source=f"{HUB}NovaSky-AI/Sky-T1_data_17k",
     ),
     Format(
-        name="openthoughts2", shape="conversations", holds="OpenThoughts2-1M and OpenThoughts3-1.2M",
+        name="openthoughts2", known="unchecked", shape="conversations", holds="OpenThoughts2-1M and OpenThoughts3-1.2M",
         needs={"conversations": "list"}, one_of=("domain", "difficulty"), question=(), kind=("domain",),
         source=f"{HUB}open-thoughts/OpenThoughts3-1.2M",
     ),
     Format(
-        name="limo", shape="columns", holds="LIMO: the whole chain of thought in one column, no tags",
+        name="limo", known="unchecked", shape="columns", holds="LIMO: the whole chain of thought in one column, no tags",
         needs={"question": "text", "solution": "text", "answer": "text|number"}, only=True, question=("question",),
         reply=("solution",), untagged=True, reference=("answer",), source=f"{HUB}GAIR/LIMO",
     ),
@@ -186,7 +190,7 @@ FORMATS = (
         needs={"chosen": "list", "rejected": "list"}, source="https://huggingface.co/docs/trl/dataset_formats",
     ),
     Format(
-        name="alpaca", shape="columns", holds="Alpaca", needs={"instruction": "text", "output": "text"},
+        name="alpaca", known="unchecked", shape="columns", holds="Alpaca", needs={"instruction": "text", "output": "text"},
         question=("instruction",), more_question="input", reply=("output",),
         source="https://github.com/tatsu-lab/stanford_alpaca",
     ),
@@ -203,11 +207,11 @@ FORMATS = (
         needs={"messages": "list"}, source="https://huggingface.co/docs/trl/dataset_formats",
     ),
     Format(
-        name="sharegpt", shape="conversations", holds="ShareGPT", needs={"conversations": "list"},
+        name="sharegpt", known="unchecked", shape="conversations", holds="ShareGPT", needs={"conversations": "list"},
         source="https://github.com/lm-sys/FastChat (docs/training.md)",
     ),
     Format(
-        name="sharegpt", shape="conversations", needs={"conversation": "list"},
+        name="sharegpt", known="unchecked", shape="conversations", needs={"conversation": "list"},
         source="https://github.com/lm-sys/FastChat (docs/training.md)",
     ),
 )  # fmt: skip

@@ -137,6 +137,7 @@ def _readme(ready: Ready) -> str:
     figures = trl_settings(job)
     size, steps = figures["per_device_train_batch_size"], figures["gradient_accumulation_steps"]
     dealt = [(count, settings.deal(size * steps, size, count)) for count in (1, 2, 4, 8, 16, 32)]
+    unit = "packs of rows" if figures.get("packing") else "rows"
     table = "\n".join(f"| {count} | {of[0]} | {of[1]} |" for count, of in dealt if of)
     return f"""# Tokenised training set
 
@@ -148,7 +149,7 @@ def _readme(ready: Ready) -> str:
 
 Run it in this folder. Without a GPU add `--use_cpu true --bf16 false --gradient_checkpointing false --dtype float32`.
 {_remarks(job)}
-A step is {size * steps} {"packs of rows" if figures.get("packing") else "rows"}; it stays so with more processes by these two options:
+A step is {size * steps} {unit}; it stays so with more processes by these two options:
 
 | processes | --per_device_train_batch_size | --gradient_accumulation_steps |
 |---|---|---|

@@ -1,0 +1,47 @@
+r"""The sentence that a text ends with, when it states a value: "The slope is $\frac{1}{2}$.", "Total: **7**", "So x = 6."
+
+In: an answer text without a box or another mark. Out: the value as it stands there, its
+delimiters too, or None. Only the last TAIL_CHARS
+characters are read.
+"""
+
+from __future__ import annotations
+
+import re
+
+TAIL_CHARS = 400
+"""A last line longer than this states nothing that one could read."""
+SENTENCE = re.compile(r"(?<=[.!?])[*_]{0,2} +(?=[A-Z*$\\])")
+SPAN = re.compile(r"\*\*([^*\n]{1,120})\*\*|\$([^$\n]{1,120})\$|\\\(((?:[^\\\n]|\\(?!\)))+)\\\)")
+"""Something in bold, or a formula."""
+STATES = re.compile(r"(?:^|\b(?:is|are|be|was|were|equals?|to)\b ?:?|[:=]) ?$", re.IGNORECASE)
+"""What stands in front of a stated value."""
+UNIT = re.compile(r"[A-Za-z]*(?: [A-Za-z]+){0,2}")
+BARE_END = re.compile(r"(?:\b(?:is|are|equals)\b ?:?|[:=]) ?([^=:\n]{1,60})$")
+DIGIT = re.compile(r"\d")
+MATHEMATICAL = re.compile(r"[\d\\]")
+
+
+def closing_value(text: str) -> str | None:
+    """The value that the last sentence states in a formula, in bold, or behind its last "is", ":" or "="."""
+    tail = text[-TAIL_CHARS - 1 :].rstrip()
+    line = tail[tail.rfind("\n") + 1 :].strip()
+    if len(line) > TAIL_CHARS:
+        return None
+    sentence = SENTENCE.split(line)[-1].strip().rstrip(" .!")
+    spans = list(SPAN.finditer(sentence))
+    if not spans:
+        bare = BARE_END.search(sentence)
+        return bare[1].strip() if bare is not None and MATHEMATICAL.search(bare[1]) else None
+    return _spanned(sentence, spans)
+
+
+def _spanned(sentence: str, spans: list[re.Match[str]]) -> str | None:
+    """The last formula or bold text of the sentence, when it is what the sentence says; a unit may follow."""
+    last = spans[-1]
+    before, behind = sentence[: last.start()], sentence[last.end() :].strip()
+    value = next(group for group in last.groups() if group)
+    if STATES.search(before) and UNIT.fullmatch(behind):
+        return value.rpartition(": ")[2] if ": " in value else last.group()
+    only_number = len(spans) == 1 and last[1] and DIGIT.search(value) and not DIGIT.search(before + behind)
+    return value.rpartition(": ")[2] if only_number else None
