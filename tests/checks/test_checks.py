@@ -6,28 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from one_trace import PROMPT, said, trace
 
 from r1distill.checks import CHECKS, build_checks
 from r1distill.checks.base import Job, Row
 from r1distill.checks.keys import check_identity, measurement_key
 from r1distill.errors import RecipeError
-from r1distill.records import Message, Prompt, Trace, Usage, digest
-
-PROMPT = Prompt("p", "What is 9 * 2?", "18")
-
-
-def trace(**changes: Any) -> Trace:
-    fields: dict[str, Any] = {
-        "id": "t", "slot": "s", "prompt_id": "p", "sample": 0, "teacher": "r1", "model": "m", "messages": [Message("user", "q")],
-        "reasoning": "9 * 2 = 18.", "answer": "The answer is 18.", "finish": "stop", "usage": Usage(9, 40),
-    }  # fmt: skip
-    return Trace(**{**fields, **changes})
+from r1distill.records import Prompt, Trace, digest
 
 
 def judge(name: str, one: Trace, prompt: Prompt = PROMPT, **settings: Any) -> tuple[str, str]:
-    check = CHECKS[name](**settings)
-    found = check.judge(check.measure(prompt, one))
-    return found.outcome, found.reason
+    return said(CHECKS[name](**settings), one, prompt)
 
 
 @pytest.mark.parametrize(

@@ -5,26 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from one_trace import said, trace
 
 from r1distill.checks.format import CONTROL_SIGNS, CONTROL_TOKENS, OPENERS, TAG_SIGNS, TAGS, Format
-from r1distill.records import Message, Prompt, Trace, Usage
+from r1distill.records import Message, Trace
 from r1distill.thinking import SPELLINGS
-
-PROMPT = Prompt("p", "What is 9 * 2?", "18")
-
-
-def trace(**changes: Any) -> Trace:
-    fields: dict[str, Any] = {
-        "id": "t", "slot": "s", "prompt_id": "p", "sample": 0, "teacher": "r1", "model": "m", "messages": [Message("user", "q")],
-        "reasoning": "9 * 2 = 18.", "answer": "The answer is 18.", "finish": "stop", "usage": Usage(9, 40),
-    }  # fmt: skip
-    return Trace(**{**fields, **changes})
 
 
 def judge(one: Trace, **settings: Any) -> tuple[str, str]:
-    check = Format(**settings)
-    found = check.judge(check.measure(PROMPT, one))
-    return found.outcome, found.reason
+    return said(Format(**settings), one)
 
 
 @pytest.mark.parametrize(

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from one_trace import PROMPT, said, trace
+
 from r1distill.checks.base import Row
 from r1distill.checks.length import Length
-from r1distill.records import Message, Prompt, Trace, Usage
-
-PROMPT = Prompt("p", "What is 9 * 2?", "18")
-
-
-def trace(**changes: Any) -> Trace:
-    fields: dict[str, Any] = {
-        "id": "t", "slot": "s", "prompt_id": "p", "sample": 0, "teacher": "r1", "model": "m", "messages": [Message("user", "q")],
-        "reasoning": "9 * 2 = 18.", "answer": "The answer is 18.", "finish": "stop", "usage": Usage(9, 40),
-    }  # fmt: skip
-    return Trace(**{**fields, **changes})
+from r1distill.records import Trace, Usage
 
 
 def judge(one: Trace, **settings: Any) -> tuple[str, str]:
-    check = Length(**settings)
-    found = check.judge(check.measure(PROMPT, one))
-    return found.outcome, found.reason
+    return said(Length(**settings), one)
 
 
 def test_length_counts_as_the_teacher_or_estimates() -> None:
