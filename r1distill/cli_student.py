@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     help="A folder for transformers and vLLM, one file for llama.cpp and Ollama, or the adapter alone.",
 )
 @click.option(
-    "--quant", type=click.Choice(["f16", "q8_0", "q4_0"]), help="Of a GGUF; default f16, not quantised."
+    "--quant",
+    type=click.Choice(["f16", "q8_0", "q4_0", "q4_1"]),
+    help="Of a GGUF; default f16, not quantised.",
 )
 @click.option(
     "--evaluate",

@@ -159,7 +159,7 @@ TYPES = st.sampled_from(
 JSON = st.recursive(
     LEAF | TYPES,
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(FIELDS), inner),
-    max_leaves=20,
+    max_leaves=8,
 )
 MESSAGE = st.dictionaries(st.sampled_from(FIELDS), JSON)
 

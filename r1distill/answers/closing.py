@@ -19,21 +19,27 @@ STATES = re.compile(r"(?:^|\b(?:is|are|be|was|were|equals?|to)\b ?:?|[:=]) ?$", 
 UNIT = re.compile(r"[A-Za-z]*(?: [A-Za-z]+){0,2}")
 BARE_END = re.compile(r"(?:\b(?:is|are|equals)\b ?:?|[:=]) ?([^=:\n]{1,60})$")
 DIGIT = re.compile(r"\d")
+DIGITS = re.compile(r"(?<![\w.,/-])-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?(?![\w^/\\])")
+CONCLUDES = re.compile(r"(?:So|Thus|Therefore|Hence|Altogether|Finally|Consequently|In (?:total|all|conclusion))\b")
 MATHEMATICAL = re.compile(r"[\d\\]")
 
 
 def closing_value(text: str) -> str | None:
-    """The value that the last sentence states in a formula, in bold, or behind its last "is", ":" or "="."""
+    """The value that the last sentence states in a formula, in bold, or behind its last "is", ":" or "="; the
+    one number of a sentence that begins with "So" or "Therefore"."""
     tail = text[-TAIL_CHARS - 1 :].rstrip()
     line = tail[tail.rfind("\n") + 1 :].strip()
     if len(line) > TAIL_CHARS:
         return None
     sentence = SENTENCE.split(line)[-1].strip().rstrip(" .!")
     spans = list(SPAN.finditer(sentence))
-    if not spans:
-        bare = BARE_END.search(sentence)
-        return bare[1].strip() if bare is not None and MATHEMATICAL.search(bare[1]) else None
-    return _spanned(sentence, spans)
+    if spans and (value := _spanned(sentence, spans)) is not None:
+        return value
+    bare = BARE_END.search(sentence, spans[-1].end() if spans else 0)
+    if bare is not None and MATHEMATICAL.search(bare[1]):
+        return bare[1].strip()
+    numbers = DIGITS.findall(sentence)
+    return numbers[0] if len(numbers) == 1 and not spans and CONCLUDES.match(sentence) else None
 
 
 def _spanned(sentence: str, spans: list[re.Match[str]]) -> str | None:

@@ -24,6 +24,9 @@ MAX_NESTING = 50
 """Nor are answers with deeper brackets than this."""
 MATH_SPAN = re.compile(r"\$([^$\n]{1,300})\$|\\\(([^\n]{1,300}?)\\\)")
 MATHEMATICS = re.compile(r"[\d\\$]")
+VERB = re.compile(r"\b(?:is|are|equals)\b|=")
+LEADING_NUMBER = re.compile(rf"(?:{NUMBER.pattern})(?= |$)")
+PRIMED = re.compile(r"^[A-Za-z]'{1,3} ?(?:\([a-z]\) ?)?=(?!=) ?")
 RESULT_SIGN = re.compile(r"=|\bequals\b|\bwhich (?:is|makes)\b|\bor simply\b")
 TRAILING_UNIT = re.compile(
     r"(?:(?<=[\d})])|(?<=\\pi))(?: (?:(?:square|cubic|sq|cu)\.? )?(?:[A-Za-z]{3,20}|[cdkm]m|m|ft|in|yd|mi|kg|ml)|[A-Za-z]{5,20})"
@@ -56,7 +59,7 @@ def grade_exact(reference: str, answer_text: str, tests: Any = None) -> Grade | 
 def read_reference(reference: str) -> str | None:
     """The bare answer of a reference, normalised; None when it has none that can be compared."""
     found = find_marked(reference)
-    text = latex(found.text if found else reference)
+    text = PRIMED.sub("", latex(found.text if found else reference))
     if found is not None and found.how == "phrase":
         text = latex(_number_in(found.text) or found.text)
     if not _says_something(text) or DANGLING.search(text):
@@ -101,13 +104,25 @@ def _from_phrase(found: Found) -> Found:
     bare = latex(clause)
     if read_number(bare) is not None or _is_number_list(bare):
         return found
+    subject, clause = clause, _behind_subject(clause)
+    if clause != subject and (leading := LEADING_NUMBER.match(clause)):
+        return Found(leading.group(), "phrase")
     span = MATH_SPAN.search(clause)
     if span:
         return Found(span.group(1) or span.group(2), "phrase")
     number = _number_in(clause)
     if number is not None and re.search(r"[A-Za-z]{2}", clause) and "\\" not in clause:
         return Found(number, "phrase")
-    return found
+    return Found(clause, "phrase")
+
+
+def _behind_subject(clause: str) -> str:
+    """`34` of "The largest $n$ is 34": what follows the verb, where only the subject holds a formula before it."""
+    span = MATH_SPAN.search(clause)
+    if span is None or span.start() == 0 or VERB.search(clause, 0, span.start()):
+        return clause
+    verb = VERB.search(clause, span.end())
+    return clause[verb.end() :].strip() if verb else clause
 
 
 def _is_number_list(text: str) -> bool:
@@ -130,7 +145,7 @@ def _number_in(clause: str) -> str | None:
 
 def compare_exact(reference: str, found: Found) -> Grade | Pending:
     """Compare a normalised reference with a found answer, as far as text and exact fractions reach."""
-    answer = _without_words_before(reference, latex(found.text))
+    answer = _result_only(reference, _without_words_before(reference, latex(found.text)))
     if not _says_something(answer):
         return Grade("no_answer")
     same_value = same(reference, answer)
@@ -160,6 +175,17 @@ def _without_words_before(reference: str, answer: str) -> str:
     if found is None or PROSE.search(answer, found.end()) or PROSE.search(reference):
         return answer
     return answer[found.end() :]
+
+
+def _result_only(reference: str, answer: str) -> str:
+    """The exact side of `1/3 \\approx 0.33`, the rounded one for a reference with decimals; f'(x) = goes."""
+    answer = PRIMED.sub("", answer)
+    exact, sign, rounded = answer.partition("\\approx")
+    if not sign:
+        return answer
+    wanted = read_number(reference)
+    takes_rounded = not MATHEMATICS.search(exact) or (wanted is not None and wanted.decimals is not None)
+    return (rounded if takes_rounded else exact).strip()
 
 
 def _refused(found: Found, why: str) -> Grade:

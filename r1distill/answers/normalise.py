@@ -14,6 +14,9 @@ SPACES = re.compile(
 THIN_SPACE = re.compile(r"(?<=\d)(?:\\,|[\u2009\u202f])(?=\d{3}(?!\d))")
 ROW_GAP = re.compile(r"\\\\ ?\[ ?-?[\d.]{1,6} ?(?:pt|ex|em|mm|cm|in) ?\]")
 """A new matrix row with its distance."""
+NEGATIVE_SPACE = re.compile(r"\\! ?")
+BRACE_SPACE = re.compile(r"(?<=\{) +|(?<! ) +(?=\})")
+"""The parser reads 1 + \\frac{1}{ e } as 1."""
 DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:[dt]?frac|sqrt|text|left|right|pi|cdot|times|infty|cup|circ)(?![A-Za-z]))")
 """A command escaped twice, as text that went through JSON once too often has it."""
 SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])\.?")
@@ -123,7 +126,7 @@ def latex(text: str) -> str:
         return text
     text = text.replace("{,}", ",").replace("{:}", ":")
     if "\\" in text or "~" in text or not text.isascii():
-        text = text.replace("\\%", "%").replace("\\!", "")
+        text = NEGATIVE_SPACE.sub("", text.replace("\\%", "%"))
         text = DOUBLED.sub(r"\\", text) if "\\\\" in text else text
         text = THIN_SPACE.sub("", ROW_GAP.sub(r"\\\\", text))
         text = CURRENCY.sub("", text)
@@ -135,6 +138,7 @@ def latex(text: str) -> str:
             if unwrapped == text:
                 break
             text = unwrapped
+        text = BRACE_SPACE.sub("", text)
     text = unwrap(" ".join(text.split()).strip("$ "))
     found = SPACED_THOUSANDS.match(text)
     return text if found is None else found.group().replace(" ", "") + text[found.end() :]

@@ -9,11 +9,18 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+import re
 from typing import Any
 
 from r1distill.answers.lists import ORDERING, read_collection, same_collection
 from r1distill.answers.outcome import AnswerOutcome
 
+DROPPED = re.compile(
+    r"\\(?:[cl]?dots|mid|[bp]mod|mod|equiv|oplus|otimes|sim|approx|parallel|perp|triangle|angle)(?![A-Za-z])|'"
+)
+"""Signs at which the parser stops without a word, so that 1 + \\cdots + n would be 1."""
+COMMAND = re.compile(r"\\(?:begin|end) ?\{[a-z*]+\}(?:\{[lcr|]+\})?|\\[A-Za-z]+")
+VARIABLE = re.compile(r"(?<![A-Za-z])(?![deiE])[A-Za-z](?![A-Za-z])")
 INSTALL = "math-verify is not installed: pip install 'r1distill[math]'"
 
 
@@ -27,6 +34,10 @@ VERIFIER_ERRORS = (
     AssertionError,
     MemoryError,
 )
+
+
+class PartlyReadError(ValueError):
+    """The parser would read a part of the text only."""
 
 
 def installed() -> bool:
@@ -93,17 +104,41 @@ def _same_part(reference: str, answer: str) -> bool | None:
 
 @functools.lru_cache(maxsize=256)
 def _parsed(text: str) -> tuple[Any, ...]:
-    """The sympy objects that `text` can be read as; () when none."""
+    """The sympy objects that `text` can be read as; () when none. Raises PartlyReadError when the parser leaves a part out."""
     from math_verify import parse
 
+    if DROPPED.search(text):
+        raise PartlyReadError
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
-    found = parse(f"${text}$", parsing_timeout=None, fallback_mode="no_fallback", raise_on_error=True)
+    found = parse(
+        f"${text}$", _readings(), parsing_timeout=None, fallback_mode="no_fallback", raise_on_error=True
+    )
+    if not all(_holds_every_letter(item, text) for item in found if not isinstance(item, str)):
+        raise PartlyReadError
     undefined = ("ComplexInfinity", "NaN")  # 1/0 equals 2/0 for sympy
     return tuple(
         _one_symbol_per_name(item)
         for item in found
         if not isinstance(item, str) and type(item).__name__ not in undefined
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _readings() -> list[Any]:
+    """How texts are read: units stay, since they are letters as well (the h of \\pi r^2 h); math.py takes real ones off."""
+    from latex2sympy2_extended import NormalizationConfig
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig
+
+    tidied = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all"
+    )
+    return [LatexExtractionConfig(normalization_config=tidied), ExprExtractionConfig()]
+
+
+def _holds_every_letter(item: Any, text: str) -> bool:
+    """False when a variable of `text` is not in what was read from it: the parser stops in silence where it is lost."""
+    kept = str(item).casefold()
+    return all(letter.casefold() in kept for letter in VARIABLE.findall(COMMAND.sub(" ", text)))
 
 
 def _one_symbol_per_name(item: Any) -> Any:
