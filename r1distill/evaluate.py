@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from r1distill.ask import Asker
+from r1distill.checks import build_checks
+from r1distill.checks.correct import Correct
 from r1distill.checks.grading import grade_many
+from r1distill.checks.running import CodeRun
 from r1distill.desk import Terms
 from r1distill.errors import RecipeError
 from r1distill.ledger import Ledger, write_atomic
@@ -116,7 +119,10 @@ def examine(
             break
     if dry_run:
         return Exam([], asked, asked, 0, interrupted)
-    rows, still_owed, unanswered = _graded(run, models, sets, samples)
+    code = _code_run(recipe, sets)
+    if code is not None:
+        show.note(code.box.sentence())
+    rows, still_owed, unanswered = _graded(run, models, sets, samples, code)
     return Exam(rows, asked, still_owed, unanswered, interrupted)
 
 
@@ -197,8 +203,17 @@ def _owed(run: Run, wanted: list[Wanted]) -> list[Wanted]:
         return owed(wanted, index, "evaluate")
 
 
+def _code_run(recipe: Recipe, sets: dict[str, list[Prompt]]) -> CodeRun | None:
+    """How code answers are run: as the filter's check `correct` says; None when none are asked for, or none may be run."""
+    table = recipe.filter.checks.get("correct")
+    if table is None or not any(p.answer_kind == "code" for prompts in sets.values() for p in prompts):
+        return None
+    check = build_checks({"correct": table}, recipe.folder)["correct"]
+    return check.code if isinstance(check, Correct) else None
+
+
 def _graded(
-    run: Run, models: list[Contestant], sets: dict[str, list[Prompt]], samples: int
+    run: Run, models: list[Contestant], sets: dict[str, list[Prompt]], samples: int, code: CodeRun | None
 ) -> tuple[list[GradedAnswer], int, int]:
     """(graded rows in order of models, sets, problems, samples; answers still owed; answers that failed for good)."""
     wanted = [(name, prompt, item) for m in models for name, prompt, item in _wanted(m, sets, samples)]
@@ -218,7 +233,7 @@ def _graded(
     ]
     rows = [
         _row(name, prompt, trace, grade)
-        for (name, prompt, _), trace, grade in zip(found, traces, grade_many(kinds), strict=True)
+        for (name, prompt, _), trace, grade in zip(found, traces, grade_many(kinds, code=code), strict=True)
     ]
     return [*rows, *lost], len(left), len(lost)
 

@@ -67,7 +67,7 @@ class Show:
         table = Table(box=box.SIMPLE_HEAD)
         for number, column in enumerate(columns):
             numeric = number > 0 and all(_is_number(str(row[number])) for row in rows)
-            table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
+            table.add_column(escape(plain(column)), justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(escape(plain(str(cell))) for cell in row))
         with self._silenced_when_nobody_listens():

@@ -112,9 +112,10 @@ def sift(
     count_only = dry_run and earlier is None
     if select.parquet:
         refuse_foreign(material.folder)
+    said = [note for check in checks.values() for note in check.notes()]
     found, problems = known or _measured(material, checks, select, index, workers, show, count_only)
     if count_only:
-        return _summary(material, found, started, dry_run=True)
+        return _summary(material, found, started, said, dry_run=True)
     doubts = suspects(found.rows, checks, problems)
     parted = part(found.rows, checks, select, problems)
     for row in found.rows:
@@ -126,7 +127,7 @@ def sift(
         write_outputs(material.folder, parted, pairs, doubts, material.lines, material.example)
         (write_parquet if select.parquet else remove_parquet)(material.folder)
     useless = caps_without_use(select.caps, problems.values())
-    summary = _summary(material, found, started, useless, **counts)
+    summary = _summary(material, found, started, [*said, *useless], **counts)
     if not dry_run:
         write_atomic(material.folder / "README.md", material.card(parted, summary).encode("utf-8", "replace"))
     return summary

@@ -141,6 +141,10 @@ class Check(BaseModel):
             return self.unjudged == "keep"
         return judgement.outcome == "PASS"
 
+    def notes(self) -> tuple[str, ...]:
+        """What a person who runs this check should be told, in sentences."""
+        return ()
+
     def compares(self) -> bool:
         """True when it judges the whole set at once."""
         return type(self).judge_all is not Check.judge_all
