@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--quant",
-    type=click.Choice(["f16", "q8_0", "q4_0", "q4_1"]),
+    type=click.Choice(["f16", "q8_0", "q4_0"]),
     help="Of a GGUF; default f16, not quantised.",
 )
 @click.option(

@@ -33,8 +33,12 @@ class Fence:
         try:
             return function(*arguments)
         except Exception as error:  # noqa: BLE001 - the fence
-            self.errors.setdefault(name, f"{type(error).__name__}: {error} (trace {trace_id})")
-            return {UNMEASURED: error_text(error)}
+            return self.note(name, trace_id, error_text(error), f"{type(error).__name__}: {error}")
+
+    def note(self, name: str, trace_id: str, text: str, told: str) -> Value:
+        """What stands for a measurement when the check raised an error: a countable text, and one for a person."""
+        self.errors.setdefault(name, f"{told} (trace {trace_id})")
+        return {UNMEASURED: text}
 
 
 def unmeasured(raw: bytes) -> str | None:

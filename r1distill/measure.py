@@ -71,8 +71,8 @@ def measure_and_judge(
     decider = Decider(checks, keep, fence)
     with Workers(workers) as pool:
         engine = Engine(checks, index, pool, fence, logprobs, dry_run)
-        for batch in batched(rows, BATCH):
-            for source, raws in zip(batch, engine.take(batch), strict=True):
+        for batch, found in engine.take_all(batched(rows, BATCH)):
+            for source, raws in zip(batch, found, strict=True):
                 row = Judged(source, teachers.setdefault(source.trace.teacher, source.trace.teacher))
                 if dry_run:
                     decider.rows.append(row)
@@ -94,8 +94,7 @@ def measure_all(
     fence, done = Fence(), 0
     with Workers(workers) as pool:
         engine = Engine(checks, index, pool, fence, logprobs, dry_run, record)
-        for batch in batched(rows, BATCH):
-            engine.take(batch)
+        for batch, _ in engine.take_all(batched(rows, BATCH)):
             done += len(batch)
             progress(done)
         for _ in engine.take_late():

@@ -7,12 +7,14 @@ in the index before it is handed on, so that an interrupted run goes on where it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from r1distill.checks import begin
+from r1distill.checks.ahead import Ahead, Begun, Posted, Raised, Wanted
 from r1distill.checks.base import NO_LOGPROBS, UNMEASURED, Check, Job, Value
 from r1distill.checks.keys import Reads, check_identity, measurement_key
 from r1distill.checks.workers import Result, Workers
@@ -37,6 +39,10 @@ class Batch(NamedTuple):
     """The measurements; None: not there yet."""
     new: dict[tuple[int, int], Any]
     """By row and column: what is measured now, as a Value or as the Job that makes it."""
+    missing: list[tuple[int, int]]
+    """Row and column of what is to be measured."""
+    posted: Posted
+    """What workers have to do with it."""
 
 
 class Engine:
@@ -66,20 +72,38 @@ class Engine:
         self._late = LateOnes(logprobs)
         self._taken = 0
 
-    def take(self, sources: list[Source]) -> list[list[bytes]]:
-        """For each trace of a batch what every check measures, as JSON."""
-        batch = self._looked_up(sources)
-        for row, column in self._missing(batch):
-            self._begin(batch, row, column)
+    def take_all(self, batches: Iterable[list[Source]]) -> Iterator[tuple[list[Source], list[list[bytes]]]]:
+        """Each batch, with what every check measures on each of its traces, as JSON.
+
+        While one batch is put in place, the workers measure the next ones.
+        """
+        with Ahead([check for _, check in self._columns], self._pool) as ahead:
+            under_way: deque[Batch] = deque()
+            for sources in batches:
+                under_way.append(self._looked_up(sources, ahead))
+                if len(under_way) > ahead.batches:
+                    yield self._completed(under_way.popleft(), ahead)
+            while under_way:
+                yield self._completed(under_way.popleft(), ahead)
+
+    def _completed(self, batch: Batch, ahead: Ahead) -> tuple[list[Source], list[list[bytes]]]:
+        begun = ahead.fetch(batch.posted)
+        for place in batch.missing:
+            self._begin(batch, *place, begun.get(place))
         self._finish_jobs(batch.new)
         self._put_in_place(batch)
-        self._taken += len(sources)
-        return cast("list[list[bytes]]", batch.found)
+        self._taken += len(batch.sources)
+        return batch.sources, cast("list[list[bytes]]", batch.found)
 
-    def _looked_up(self, sources: list[Source]) -> Batch:
+    def _looked_up(self, sources: list[Source], ahead: Ahead) -> Batch:
+        """What is known of some traces; the rest is handed to the workers, as far as they can begin it."""
         known = self._index.measured([source.trace.id for source in sources])
         keys = [self._keys(source) for source in sources]
-        return Batch(sources, keys, [[known.get(key) for key in row] for row in keys], {})
+        batch = Batch(sources, keys, [[known.get(key) for key in row] for row in keys], {}, [], [])
+        batch.missing.extend(self._missing(batch))
+        if ahead.batches and not self._dry_run:
+            batch.posted.extend(ahead.post(_wanted(batch)))
+        return batch
 
     def _keys(self, source: Source) -> list[str]:
         trace_id, content = source.trace.id, source.content
@@ -100,7 +124,7 @@ class Engine:
                 else:
                     self.cached += 1
 
-    def _begin(self, batch: Batch, row: int, column: int) -> None:
+    def _begin(self, batch: Batch, row: int, column: int, begun: Begun | None) -> None:
         (name, check), source = self._columns[column], batch.sources[row]
         if check.wants_logprobs:
             batch.found[row][column] = WITHOUT
@@ -108,7 +132,11 @@ class Engine:
             self._late.note(late, source.trace)
         else:
             self.measured += 1
-            if not self._dry_run:
+            if isinstance(begun, Raised):
+                batch.new[row, column] = self._fence.note(name, source.trace.id, *begun)
+            elif begun is not None:
+                batch.new[row, column] = begun
+            elif not self._dry_run:
                 batch.new[row, column] = self._fence.call(
                     name, source.trace.id, begin, check, source.prompt, source.trace
                 )
@@ -178,6 +206,15 @@ def _as_json(value: Value) -> bytes:
     if not isinstance(value, dict):
         raise TypeError(f"a measurement is a dict, not {type(value).__name__}")
     return msgspec.json.encode(value)
+
+
+def _wanted(batch: Batch) -> Iterator[Wanted]:
+    columns: dict[int, list[int]] = {}
+    for row, column in batch.missing:
+        columns.setdefault(row, []).append(column)
+    for row, wanted in columns.items():
+        source = batch.sources[row]
+        yield Wanted(row, source.prompt, source.trace, wanted)
 
 
 def _memo_key(job: Job) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ SPACES = re.compile(
 THIN_SPACE = re.compile(r"(?<=\d)(?:\\,|[\u2009\u202f])(?=\d{3}(?!\d))")
 ROW_GAP = re.compile(r"\\\\ ?\[ ?-?[\d.]{1,6} ?(?:pt|ex|em|mm|cm|in) ?\]")
 """A new matrix row with its distance."""
+ANGLES = re.compile(r"\\([lr])angle(?![A-Za-z])")
 NEGATIVE_SPACE = re.compile(r"\\! ?")
 BRACE_SPACE = re.compile(r"(?<=\{) +|(?<! ) +(?=\})")
 """The parser reads 1 + \\frac{1}{ e } as 1."""
@@ -121,7 +122,7 @@ def unwrap(text: str) -> str:
 
 def latex(text: str) -> str:
     r"""One spelling of a mathematical text: sizes, spaces, \text{}, \\dfrac, degrees and currency signs normalised."""
-    text = unwrap(unicode_digits(text))
+    text = unwrap(unicode_digits(text)).rstrip("\\ ")
     if text.isdigit() and text.isascii():
         return text
     text = text.replace("{,}", ",").replace("{:}", ":")
@@ -131,6 +132,7 @@ def latex(text: str) -> str:
         text = THIN_SPACE.sub("", ROW_GAP.sub(r"\\\\", text))
         text = CURRENCY.sub("", text)
         text = DEGREES.sub("", SIZES.sub("", SPACES.sub(" ", text)))
+        text = ANGLES.sub(lambda found: "(" if found[1] == "l" else ")", text)
         text = BARE_SQRT.sub(r"\\sqrt{\1}", FRAC.sub(r"\\frac", text))
         text = BARE_FRAC.sub(_braced_frac, text)
         for _ in range(MAX_PASSES):

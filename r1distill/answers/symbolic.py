@@ -127,12 +127,12 @@ def _parsed(text: str) -> tuple[Any, ...]:
 def _readings() -> list[Any]:
     """How texts are read: units stay, since they are letters as well (the h of \\pi r^2 h); math.py takes real ones off."""
     from latex2sympy2_extended import NormalizationConfig
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig
+    from math_verify import LatexExtractionConfig
 
     tidied = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all"
     )
-    return [LatexExtractionConfig(normalization_config=tidied), ExprExtractionConfig()]
+    return [LatexExtractionConfig(normalization_config=tidied)]
 
 
 def _holds_every_letter(item: Any, text: str) -> bool:

@@ -119,7 +119,7 @@ def _class_of(name: str, use: Any, folder: Path) -> type[Check]:
 
 
 @functools.lru_cache(maxsize=64)
-def _load_once(path: str, attribute: str) -> type[Check]:
+def load_own(path: str, attribute: str) -> type[Check]:
     return _load(Path(path), attribute, attribute)
 
 
@@ -157,7 +157,7 @@ def begin(check: Check, prompt: Prompt, trace: Trace) -> Value | Job:
 def measure_in_worker(file: str, module: str, name: str, settings: Any, prompt: Any, trace: Any) -> Value:
     """Runs in a worker: build the check again and measure one trace."""
     own = module.startswith(OWN)
-    kind = _load_once(file, name) if own else getattr(importlib.import_module(module), name)
+    kind = load_own(file, name) if own else getattr(importlib.import_module(module), name)
     return kind(**settings).measure(msgspec.convert(prompt, Prompt), msgspec.convert(trace, Trace))
 
 

@@ -91,6 +91,9 @@ class Check(BaseModel):
     """The fields that touch measuring (a change re-measures); None means all but `unjudged`."""
     library: ClassVar[str | None] = None
     """The distribution whose version decides results."""
+    anywhere: ClassVar[bool] = False
+    """True: `begin` uses only the fields and what `prepared` keeps, all of which can be pickled, so that several worker
+    processes may share the measuring."""
     in_worker: ClassVar[bool] = False
     """True: `measure` runs in a worker process that is killed after `timeout_s`."""
     wants_logprobs: ClassVar[bool] = False

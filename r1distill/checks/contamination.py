@@ -86,6 +86,7 @@ class Contamination(Check):
     ignore: tuple[str, ...] = ()
     """Further instructions, as words, that are no part of a question."""
 
+    anywhere: ClassVar[bool] = True
     measure_settings: ClassVar[tuple[str, ...] | None] = ("words", "ignore")
 
     _known: Benchmarks | None = PrivateAttr(default=None)

@@ -42,6 +42,7 @@ class Correct(Check):
     code_memory_mb: int = Field(default=CODE_MEMORY_MB, ge=64)
     """Memory of a program, in MiB."""
 
+    anywhere: ClassVar[bool] = True
     version: ClassVar[int] = 2
     measure_settings: ClassVar[tuple[str, ...] | None] = ("timeout_s",)
     library: ClassVar[str | None] = "math-verify"

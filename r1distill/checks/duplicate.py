@@ -16,6 +16,7 @@ class Duplicate(Check):
     The same question with another reference is another problem: a trace that is wrong there hides none that is right.
     """
 
+    anywhere: ClassVar[bool] = True
     measure_settings: ClassVar[tuple[str, ...] | None] = ()
 
     def reads(self, prompt: Prompt) -> Any:

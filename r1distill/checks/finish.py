@@ -11,6 +11,7 @@ from r1distill.records import Prompt, Trace
 class Finish(Check):
     """Keeps traces that the teacher ended by itself."""
 
+    anywhere: ClassVar[bool] = True
     measure_settings: ClassVar[tuple[str, ...] | None] = ()
 
     def reads(self, prompt: Prompt) -> Any:

@@ -61,6 +61,7 @@ class Format(Check):
     require_boxed: bool | Literal["auto"] = False
     """Reject answers without a \\boxed{...}; "auto": only where the messages ask for one."""
 
+    anywhere: ClassVar[bool] = True
     version: ClassVar[int] = 2
     measure_settings: ClassVar[tuple[str, ...] | None] = ()
 

@@ -74,6 +74,7 @@ class Language(Check):
     same_as_question: bool = True
     """Reject reasoning or answers whose main script is not the question's (or that of the prompt's tag `language`)."""
 
+    anywhere: ClassVar[bool] = True
     measure_settings: ClassVar[tuple[str, ...] | None] = ()
 
     def reads(self, prompt: Prompt) -> Any:

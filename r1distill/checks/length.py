@@ -38,6 +38,7 @@ class Length(Check):
     max_quantile: float | None = Field(default=None, gt=0, lt=1)
     """Rejects a teacher's longest traces: 0.95 those that are longer than 95% of its traces."""
 
+    anywhere: ClassVar[bool] = True
     version: ClassVar[int] = 2
     measure_settings: ClassVar[tuple[str, ...] | None] = ()
 

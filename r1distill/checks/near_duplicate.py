@@ -42,6 +42,7 @@ class NearDuplicate(Check):
     words: int = Field(default=3, ge=1, le=20)
     """Words per n-gram; 1 is quicker and compares vocabulary only."""
 
+    anywhere: ClassVar[bool] = True
     measure_settings: ClassVar[tuple[str, ...] | None] = ("words",)
     library: ClassVar[str | None] = "rensa"
 

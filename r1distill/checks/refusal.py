@@ -82,6 +82,7 @@ class Refusal(Check):
     min_thought_words: int = Field(default=2, ge=0, le=WORDS_COUNTED)
     """Fewest words (or numbers) of a chain of thought: fewer are an empty thought; 0 accepts traces without one."""
 
+    anywhere: ClassVar[bool] = True
     measure_settings: ClassVar[tuple[str, ...] | None] = ()
 
     def reads(self, prompt: Prompt) -> Any:

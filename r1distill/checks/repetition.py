@@ -63,6 +63,7 @@ class Repetition(Check):
     max_share: float = Field(default=0.1, gt=0, le=1)
     """Largest share of the text that three or more copies of one passage, side by side, may take."""
 
+    anywhere: ClassVar[bool] = True
     measure_settings: ClassVar[tuple[str, ...] | None] = ()
 
     def reads(self, prompt: Prompt) -> Any:

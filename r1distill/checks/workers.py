@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -31,12 +34,16 @@ START_S = 120.0
 """Seconds of wall time for a worker to start, and beyond a job's own limit before the parent kills it itself."""
 JOBS_PER_WORKER = 8
 """A further worker is started for every so many open jobs: starting one costs as much as 300 ordinary jobs."""
+WARM_UP_JOBS = 32
+"""So many waiting jobs of one function are worth importing computer algebra in one more worker (0.7 s and 50 MB)."""
 EXIT_S = 2.0
 """Seconds that a worker with a closed socket gets to end by itself, so that its exit code tells why."""
 BOOT = (
-    "import json, sys; handle, path = json.loads(sys.argv[1]); sys.path[:] = path; "
+    "import json, sys, types; handle, path, package = json.loads(sys.argv[1]); sys.path[:] = path; "
+    "root = types.ModuleType('r1distill'); root.__path__ = package; sys.modules['r1distill'] = root; "
     "from r1distill.checks.worker import main; main(handle)"
 )
+"""The package's own __init__ is left out: all its verbs would be imported, which costs 0.25 s and 25 MB a worker."""
 
 
 class Result(NamedTuple):
@@ -47,12 +54,27 @@ class Result(NamedTuple):
     error: str = ""
 
 
+class Ticket:
+    """Jobs that were handed over together, and what is known of them."""
+
+    __slots__ = ("jobs", "results", "share")
+
+    def __init__(self, jobs: Sequence[Job], share: float) -> None:
+        self.jobs, self.share = jobs, share
+        self.results: dict[int, Result] = {}
+
+
 class _Worker:
     """One process and what it is doing."""
 
     def __init__(self) -> None:
         self.pipe, child = Pipe()
-        command = [sys.executable, "-c", BOOT, json.dumps([child.fileno(), sys.path])]
+        command = [
+            sys.executable,
+            "-c",
+            BOOT,
+            json.dumps([child.fileno(), sys.path, [str(Path(__file__).absolute().parents[1])]]),
+        ]
         try:
             self.process = subprocess.Popen(
                 command, pass_fds=[child.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -63,13 +85,19 @@ class _Worker:
         finally:
             child.close()
         self.ready = False
-        self.job: int | None = None
+        self.job: tuple[Ticket, int] | None = None
+        self.warm: set[str] = set()
+        """Functions that it has been given, so that what they import is there."""
+        self.last = ""
         self.deadline = time.monotonic() + START_S
 
-    def give(self, number: int, job: Job) -> None:
+    def give(self, ticket: Ticket, number: int) -> None:
+        job = ticket.jobs[number]
         wall_s = job.timeout_s * WALL_FACTOR + WALL_EXTRA_S
         self.pipe.send_bytes(_packed([job.function, list(job.args), job.timeout_s, wall_s]))
-        self.job, self.deadline = number, time.monotonic() + wall_s + START_S
+        self.warm.add(job.function)
+        self.last = job.function
+        self.job, self.deadline = (ticket, number), time.monotonic() + wall_s + START_S
 
     def end(self, patience_s: float = 0) -> int:
         """End it, by force when it does not end by itself in time; returns its exit code (negative: the signal)."""
@@ -89,6 +117,9 @@ class Workers:
         self.killed = 0
         """Workers that were lost to a job so far."""
         self._workers: list[_Worker] = []
+        self._queue: deque[tuple[Ticket, int]] = deque()
+        self._waiting: Counter[str] = Counter()
+        """Jobs in the queue, by function."""
 
     def __enter__(self) -> Workers:
         return self
@@ -99,53 +130,92 @@ class Workers:
         for worker in self._workers:
             worker.end()
         self._workers.clear()
+        self._queue.clear()
+        self._waiting.clear()
 
     def run(self, jobs: Sequence[Job], done: Callable[[int], None] = lambda n: None) -> list[Result]:
-        """The results of `jobs`, in their order; `done` hears how many are finished. Raises R1DistillError."""
-        results: dict[int, Result] = {}
-        waiting = list(range(len(jobs)))[::-1]
-        while len(results) < len(jobs):
-            self._start(min(self.count, -(-(len(jobs) - len(results)) // JOBS_PER_WORKER)))
-            for worker in self._workers:
-                if worker.ready and worker.job is None and waiting:
-                    with contextlib.suppress(
-                        OSError
-                    ):  # it died while idle: `_collect` notes that, another one follows
-                        worker.give(waiting[-1], jobs[waiting[-1]])
-                        waiting.pop()
-            self._collect(results)
-            done(len(results))
-        return [results[number] for number in range(len(jobs))]
+        """The results of `jobs`, in their order, before all that waits; `done` hears how many are finished.
 
-    def _start(self, wanted: int) -> None:
-        while len(self._workers) < wanted:
+        Raises R1DistillError.
+        """
+        return self.wait(self.post(jobs, first=True), done)
+
+    def post(self, jobs: Sequence[Job], first: bool = False, share: float = 1 / JOBS_PER_WORKER) -> Ticket:
+        """Hand over jobs without waiting for them; a worker is started for each whole of their `share`s together.
+
+        Raises R1DistillError.
+        """
+        ticket = Ticket(jobs, share)
+        places = [(ticket, number) for number in range(len(jobs))]
+        self._waiting.update(job.function for job in jobs)
+        if first:
+            self._queue.extendleft(reversed(places))
+        else:
+            self._queue.extend(places)
+        if jobs:
+            self._fill()
+            self._collect(0.0)
+        return ticket
+
+    def wait(self, ticket: Ticket, done: Callable[[int], None] = lambda n: None) -> list[Result]:
+        """The results of the jobs of a ticket, in their order. Raises R1DistillError."""
+        while len(ticket.results) < len(ticket.jobs):
+            self._fill()
+            self._collect()
+            done(len(ticket.results))
+        return [ticket.results[number] for number in range(len(ticket.jobs))]
+
+    def _fill(self) -> None:
+        """Start the workers that are worth it, and give each idle one a job."""
+        under_way = [worker.job for worker in self._workers if worker.job is not None]
+        wanted = math.ceil(sum(ticket.share for ticket, _ in (*self._queue, *under_way)))
+        while len(self._workers) < min(self.count, wanted):
             self._workers.append(_Worker())
+        for worker in self._workers:
+            at = self._next_for(worker) if worker.ready and worker.job is None else None
+            if at is not None:
+                with contextlib.suppress(
+                    OSError
+                ):  # it died while idle: `_collect` notes that, another one follows
+                    worker.give(*self._queue[at])
+                    self._waiting[worker.last] -= 1
+                    del self._queue[at]
 
-    def _collect(self, results: dict[int, Result]) -> None:
+    def _next_for(self, worker: _Worker) -> int | None:
+        """The place of the next job for a worker: the first that it is warm for, or that is worth warming up for."""
+        for at, (ticket, number) in enumerate(self._queue):
+            function = ticket.jobs[number].function
+            warm = [other for other in self._workers if function in other.warm]
+            if worker in warm or not warm or self._waiting[function] >= WARM_UP_JOBS:
+                return at
+        return None
+
+    def _collect(self, longest_s: float = math.inf) -> None:
         """Wait for the next message, death or deadline, and note what it means."""
         by_pipe: dict[Connection, _Worker] = {worker.pipe: worker for worker in self._workers}
         busy = [worker.deadline for worker in self._workers if worker.job is not None or not worker.ready]
         left = min(busy, default=0.0)
-        for pipe in wait(list(by_pipe), max(0.0, left - time.monotonic())):
-            self._hear(by_pipe[pipe], results)  # type: ignore[index]
+        for pipe in wait(list(by_pipe), max(0.0, min(longest_s, left - time.monotonic()))):
+            self._hear(by_pipe[pipe])  # type: ignore[index]
         for worker in list(self._workers):
             if (worker.job is not None or not worker.ready) and time.monotonic() > worker.deadline:
-                self._lose(worker, results, timed_out=True)
+                self._lose(worker, timed_out=True)
 
-    def _hear(self, worker: _Worker, results: dict[int, Result]) -> None:
+    def _hear(self, worker: _Worker) -> None:
         try:
             message = worker.pipe.recv_bytes()
         except (EOFError, OSError):
-            self._lose(worker, results)
+            self._lose(worker)
             return
         if not worker.ready:
             worker.ready = True
         elif worker.job is not None:
             answer = msgspec.msgpack.decode(message)
-            results[worker.job] = Result(answer.get("value"), error=answer.get("error", ""))
+            ticket, number = worker.job
+            ticket.results[number] = Result(answer.get("value"), error=answer.get("error", ""))
             worker.job = None
 
-    def _lose(self, worker: _Worker, results: dict[int, Result], timed_out: bool = False) -> None:
+    def _lose(self, worker: _Worker, timed_out: bool = False) -> None:
         """A worker is gone: its job gets a result, and the next round starts another worker."""
         self._workers.remove(worker)
         code = worker.end(patience_s=0 if timed_out else EXIT_S)
@@ -154,7 +224,8 @@ class Workers:
         self.killed += 1
         if worker.job is not None:
             timed_out = timed_out or code in (-signal.SIGPROF, -signal.SIGALRM)
-            results[worker.job] = Result(
+            ticket, number = worker.job
+            ticket.results[number] = Result(
                 None, timed_out, "" if timed_out else f"error: worker ended ({_name(code)})"
             )
 

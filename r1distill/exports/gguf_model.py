@@ -1,8 +1,9 @@
-"""A folder of transformers weights -> one GGUF model file, at f16, q8_0, q4_0 or q4_1, for Llama, Qwen2 and Qwen3.
+"""A folder of transformers weights -> one GGUF model file, at f16, q8_0 or q4_0, for Llama, Qwen2 and Qwen3.
 
 In: a merged folder (config.json, safetensors, tokenizer). Out: one file that llama.cpp loads. Matrices are quantised by the
 gguf package, one at a time; what has one dimension stays float32. In four bits the embeddings and the output matrix are
-q8_0, since they suffer most (llama.cpp keeps them finer, too). Keys: the GGUF specification
+q8_0, since they suffer most (llama.cpp keeps them finer, too). q4_1 is not offered: an adapter's change is smaller than its
+step, so that a base that lies on that grid (as the embedded one) would come out almost untrained. Keys: the GGUF specification
 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
 """
 
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Quant = Literal["f16", "q8_0", "q4_0", "q4_1"]
+Quant = Literal["f16", "q8_0", "q4_0"]
 ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 """transformers' class -> llama.cpp's architecture."""
-FILE_TYPES = {"f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q4_0": "MOSTLY_Q4_0", "q4_1": "MOSTLY_Q4_1"}
+FILE_TYPES = {"f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q4_0": "MOSTLY_Q4_0"}
 """gguf.LlamaFileType of each quantisation."""
 BLOCK = 32
 """So many numbers of a row are quantised together."""
-BITS = {"F32": 32.0, "F16": 16.0, "Q8_0": 8.5, "Q4_0": 4.5, "Q4_1": 5.0}
+BITS = {"F32": 32.0, "F16": 16.0, "Q8_0": 8.5, "Q4_0": 4.5}
 """Bits per number, the scale of a block included."""
 FINER = ("token_embd.weight", "output.weight")
 
@@ -119,7 +120,7 @@ def size_of(shapes: Mapping[str, tuple[int, ...]], quant: Quant) -> int:
 def _kind(shape: tuple[int, ...], fine: bool, quant: Quant) -> str:
     if len(shape) == 1:
         return "F32"
-    return "Q8_0" if fine and quant.startswith("q4") else quant.upper()
+    return "Q8_0" if fine and quant == "q4_0" else quant.upper()
 
 
 def _plan(
