@@ -12,6 +12,7 @@ such a module comes by `from r1distill.harvest import HarvestSummary`.
 """
 
 from r1distill.evaluate import evaluate
+from r1distill.export import export
 from r1distill.filter import filter, filter_files
 from r1distill.harvest import harvest
 from r1distill.recipe import Recipe, load_recipe
@@ -26,6 +27,7 @@ __all__ = [
     "Run",
     "__version__",
     "evaluate",
+    "export",
     "filter",
     "filter_files",
     "harvest",

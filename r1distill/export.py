@@ -205,5 +205,5 @@ def _tell(summary: ExportSummary, show: Show) -> None:
         show.note(difference.sentence())
     if summary.still_owed:
         show.note(f"{summary.still_owed:,} answers are missing; run the same command again to ask for them.")
-    elif not summary.interrupted:
+    elif summary.format != "adapter" and not summary.interrupted:
         show.note(f"Serve it with: r1distill serve {summary.folder}")

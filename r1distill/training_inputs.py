@@ -13,7 +13,7 @@ import msgspec
 from r1distill.errors import InputError, MissingPackageError, NothingKeptError, RecipeError
 from r1distill.ledger import read_lines
 from r1distill.objectives import settings
-from r1distill.objectives.students import INSTALL, Student, locate
+from r1distill.objectives.students import INSTALL, Student, cache_name, locate
 from r1distill.recipe import Recipe
 from r1distill.records import Example, digest
 from r1distill.run import Run, stage_id
@@ -84,7 +84,7 @@ def stage_of(recipe: Recipe, student: Student | None, rows: Rows) -> str:
     what = {
         "train": recipe.train.model_dump(mode="json"),
         "defaults": settings.defaults(recipe.train),
-        "base": student.digest if student else None,
+        "base": cache_name(student) if student else None,
     }
     inputs = [
         f"{part}:{example.trace_id}:{digest(msgspec.to_builtins(example))}"

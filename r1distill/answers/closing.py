@@ -20,13 +20,17 @@ UNIT = re.compile(r"[A-Za-z]*(?: [A-Za-z]+){0,2}")
 BARE_END = re.compile(r"(?:\b(?:is|are|equals)\b ?:?|[:=]) ?([^=:\n]{1,60})$")
 DIGIT = re.compile(r"\d")
 DIGITS = re.compile(r"(?<![\w.,/-])-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?(?![\w^/\\])")
-CONCLUDES = re.compile(r"(?:So|Thus|Therefore|Hence|Altogether|Finally|Consequently|In (?:total|all|conclusion))\b")
+CONCLUDES = re.compile(
+    r"(?:So|Thus|Therefore|Hence|Altogether|Finally|Consequently|In (?:total|all|conclusion))\b"
+)
+SOLUTION = re.compile(r"is (?:the|our|its) [A-Za-z ]{1,40}$")
 MATHEMATICAL = re.compile(r"[\d\\]")
 
 
 def closing_value(text: str) -> str | None:
     """The value that the last sentence states in a formula, in bold, or behind its last "is", ":" or "="; the
-    one number of a sentence that begins with "So" or "Therefore"."""
+    one number of a sentence that begins with "So" or "Therefore".
+    """
     tail = text[-TAIL_CHARS - 1 :].rstrip()
     line = tail[tail.rfind("\n") + 1 :].strip()
     if len(line) > TAIL_CHARS:
@@ -49,5 +53,7 @@ def _spanned(sentence: str, spans: list[re.Match[str]]) -> str | None:
     value = next(group for group in last.groups() if group)
     if STATES.search(before) and UNIT.fullmatch(behind):
         return value.rpartition(": ")[2] if ": " in value else last.group()
+    if len(spans) == 1 and "=" in value and CONCLUDES.match(sentence) and SOLUTION.match(behind):
+        return last.group()
     only_number = len(spans) == 1 and last[1] and DIGIT.search(value) and not DIGIT.search(before + behind)
     return value.rpartition(": ")[2] if only_number else None

@@ -38,7 +38,15 @@ def same(reference: str, answer: str) -> bool | None:
 
 def _same_bare(reference: str, answer: str) -> bool | None:
     """As `_same`, choice labels not looked at."""
-    for tier in (_same_residue, _same_value, _same_based, _same_colons, _same_saying, _same_list, _same_prose):
+    for tier in (
+        _same_residue,
+        _same_value,
+        _same_based,
+        _same_colons,
+        _same_saying,
+        _same_list,
+        _same_prose,
+    ):
         result = tier(reference, answer)
         if result is not None:
             return result
@@ -60,7 +68,7 @@ def _same_value(reference: str, answer: str) -> bool | None:
 
 
 def _same_residue(reference: str, answer: str) -> bool | None:
-    """Compare "x \\equiv 3 (mod 7)" with "3 \\pmod{7}", or with plain 3 (the question names the modulus)."""
+    r"""Compare "x \equiv 3 (mod 7)" with "3 \pmod{7}", or with plain 3 (the question names the modulus)."""
     if "mod" not in reference and "mod" not in answer:
         return None
     wanted, given = RESIDUE.fullmatch(reference), RESIDUE.fullmatch(answer)

@@ -24,7 +24,7 @@ LINE_LABEL = re.compile(r"^[ \t*]{0,4}A[*]{0,2}:[ \t*]{0,4}(?=\S)", re.MULTILINE
 BETWEEN_BOXES = re.compile(
     r"(?:[\s$]|\\q?quad(?![A-Za-z])|\\[,;:! ()\[\]]){0,12}"
     r"(?:[,;]|,? ?(?:and|or)|,? ?\\text\{ {0,2}(?:and|or) {0,2}\})"
-    r"(?:[\s$]|\\q?quad(?![A-Za-z])|\\[,;:! ()\[\]]){0,12}"
+    r"(?:[\s$]|\\q?quad(?![A-Za-z])|\\[,;:! ()\[\]]){0,12}(?:[A-Za-z] ?= ?)?"
 )
 SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
 TAG = "<answer>"

@@ -73,7 +73,8 @@ def _says_something(text: str) -> bool:
 
 def find_answer(text: str) -> Found | None:
     """The final answer of an answer text: marked, else the whole of a short text, else what its last sentence states, else its
-    last number (a guess)."""
+    last number (a guess).
+    """
     text = unicode_digits(text)
     found = find_marked(text, MATHEMATICS)
     if found is not None:
@@ -178,7 +179,7 @@ def _without_words_before(reference: str, answer: str) -> str:
 
 
 def _result_only(reference: str, answer: str) -> str:
-    """The exact side of `1/3 \\approx 0.33`, the rounded one for a reference with decimals; f'(x) = goes."""
+    r"""The exact side of `1/3 \approx 0.33`, the rounded one for a reference with decimals; f'(x) = goes."""
     answer = PRIMED.sub("", answer)
     exact, sign, rounded = answer.partition("\\approx")
     if not sign:

@@ -18,7 +18,9 @@ ANGLES = re.compile(r"\\([lr])angle(?![A-Za-z])")
 NEGATIVE_SPACE = re.compile(r"\\! ?")
 BRACE_SPACE = re.compile(r"(?<=\{) +|(?<! ) +(?=\})")
 """The parser reads 1 + \\frac{1}{ e } as 1."""
-DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:[dt]?frac|sqrt|text|left|right|pi|cdot|times|infty|cup|circ)(?![A-Za-z]))")
+DOUBLED = re.compile(
+    r"(?<!\\)\\\\(?=(?:[dt]?frac|sqrt|text|left|right|pi|cdot|times|infty|cup|circ)(?![A-Za-z]))"
+)
 """A command escaped twice, as text that went through JSON once too often has it."""
 SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])\.?")
 DEGREES = re.compile(r"\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\}|°)|°|\\degree(?![A-Za-z])")

@@ -70,6 +70,8 @@ def compare(reference: str, answer: str) -> tuple[AnswerOutcome, str]:
         if outcome == "wrong" and (wanted is None) != (given is None) and _inequality(reference, answer):
             return "error", "an inequality against intervals"
         return outcome, note
+    except PartlyReadError:
+        return "error", "only a part can be read"
     except VERIFIER_ERRORS as error:
         return "error", f"the verifier raised {type(error).__name__}"
 
@@ -125,7 +127,7 @@ def _parsed(text: str) -> tuple[Any, ...]:
 
 @functools.lru_cache(maxsize=1)
 def _readings() -> list[Any]:
-    """How texts are read: units stay, since they are letters as well (the h of \\pi r^2 h); math.py takes real ones off."""
+    r"""How texts are read: units stay, since they are letters as well (the h of \pi r^2 h); math.py takes real ones off."""
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig
 
@@ -143,7 +145,7 @@ def _holds_every_letter(item: Any, text: str) -> bool:
 
 def _one_symbol_per_name(item: Any) -> Any:
     """`item` with i as the imaginary unit, and every other letter as one symbol: the parser's differ by what it assumes."""
-    from sympy import I, Symbol
+    from sympy import I, Symbol  # type: ignore[import-untyped]
 
     symbols = getattr(item, "free_symbols", ())
     table = {symbol: I if symbol.name == "i" else Symbol(symbol.name, real=True) for symbol in symbols}

@@ -1,8 +1,8 @@
 """Who learns: `student.base` -> a folder that transformers can load, and what identifies its weights.
 
 In: a hub name, a local folder, a GGUF file or "embedded". Out: a Student, found without torch; `materialise` then
-gives its folder. A GGUF is dequantised once into a cache: $R1DISTILL_CACHE/students/<digest>, by default
-~/.cache/r1distill/students/<digest>; the folder appears complete or not at all.
+gives its folder. A GGUF is dequantised once into a cache: $R1DISTILL_CACHE/students/, by default
+~/.cache/r1distill/students/; the folder appears complete or not at all.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """What is fetched of a hub repository: configuration, weights and tokenizer, never pickles or code."""
 INSTALL = "pip install 'r1distill[train]'"
+
+
+DEQUANTISED = 2
+"""Part of a cached folder's name; raised when the same GGUF becomes another folder."""
 
 
 class Student(NamedTuple):
@@ -70,6 +74,11 @@ def hub_snapshot(name: str) -> Path:
     return path
 
 
+def cache_name(student: Student) -> str:
+    """What a student's weights and tokens are known by: its digest, and for a GGUF how it was made into a folder."""
+    return f"{student.digest}-{DEQUANTISED}" if student.kind == "gguf" else student.digest
+
+
 def materialise(student: Student, show: Show) -> Path:
     """The student's folder for transformers; a GGUF is dequantised unless the cache holds it already.
 
@@ -77,7 +86,7 @@ def materialise(student: Student, show: Show) -> Path:
     """
     if student.kind != "gguf":
         return student.path
-    target = cache_folder() / "students" / student.digest
+    target = cache_folder() / "students" / cache_name(student)
     if (target / "config.json").is_file():
         return target
     show.note(f"Dequantising {student.path.name} once into {target} (about a minute).")
@@ -199,6 +208,7 @@ def _dequantise(gguf: Path, folder: Path) -> None:
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**where)
+        _split_digits(tokenizer, gguf)
         # Without dequantize=True the weights stay packed, and save_pretrained refuses them.
         config = GgufConfig(dequantize=True)
         model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=config)
@@ -206,6 +216,20 @@ def _dequantise(gguf: Path, folder: Path) -> None:
         raise InputError(f"transformers can't read the GGUF file {gguf}: {_first_line(error)}") from None
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _split_digits(tokenizer: Any, gguf: Path) -> None:
+    """Cut texts before merging as llama.cpp does for this GGUF: transformers forgets that SmolLM takes digits one by one.
+
+    Else "= 5" would be trained as other tokens than it is served as. Source: llama.cpp, `LLAMA_VOCAB_PRE_TYPE_SMOLLM`.
+    """
+    from gguf import GGUFReader
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    if field is not None and field.contents() == "smollm":
+        parts = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(parts)
 
 
 def _publish(part: Path, target: Path) -> None:

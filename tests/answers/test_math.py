@@ -241,7 +241,25 @@ def test_an_integer_equals_itself_in_every_dress(number: int, dress: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "piece", [*FRAGMENTS, r"\boxed{}", "answer ", "answer is ", "1,", "1 ", "a ", r"\ ", "$1", r"\text{a}"]
+    "piece",
+    [
+        *FRAGMENTS,
+        r"\boxed{}",
+        "{ ",
+        r"\! ",
+        r"\\[1pt]",
+        "1 mod ",
+        "<answer>",
+        r"\boxed{1} \quad ",
+        "answer ",
+        "answer is ",
+        "1,",
+        "1 ",
+        "a ",
+        r"\ ",
+        "$1",
+        r"\text{a}",
+    ],
 )
 def test_linear_time(piece: str) -> None:
     text = piece * (200_000 // len(piece))

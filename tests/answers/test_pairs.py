@@ -79,6 +79,9 @@ def test_the_exact_tier_settles_most_and_is_cheap() -> None:
         (r"(-\infty,-1] \cup [1,\infty)", r"\boxed{|x| \ge 1}"),
         ("2 hours 30 minutes", r"\boxed{2.5 \text{ hours}}"),
         ("(1, ???)", r"\boxed{(1, ???)x}"),
+        (r"\frac{n(n+1)}{2}", r"\boxed{1 + 2 + \cdots + n}"),
+        ("a", r"\boxed{a \mid b}"),
+        (r"1 + 2 \mid n", r"\boxed{1}"),
     ],
 )
 def test_what_can_not_be_told_is_not_right(reference: str, answer: str) -> None:
