@@ -97,7 +97,8 @@ def harvest(
 def import_(
     places: tuple[Path, ...], to: Path, format_name: str | None, mapping: str | None, options: Options
 ) -> int:
-    """Take over the traces of other runs, or of trace FILEs that anybody wrote.
+    """Take over traces of other runs, or from files.
+
 
     What was paid for in another run is not asked for again here. Parts of one sharded harvest need no import: copy their
     files into one run folder. Files may be JSONL, .gz, .zst, a JSON array or Parquet; traces in them join the run.
