@@ -99,7 +99,6 @@ def import_(
 ) -> int:
     """Take over traces of other runs, or from files.
 
-
     What was paid for in another run is not asked for again here. Parts of one sharded harvest need no import: copy their
     files into one run folder. Files may be JSONL, .gz, .zst, a JSON array or Parquet; traces in them join the run.
     """
