@@ -168,6 +168,7 @@ def filter_files(
         with storage_errors(to):
             to.mkdir(parents=True, exist_ok=True)  # without it the index would forget what is measured
     with open_index(to, dry_run) as index:
+        traces.remember_in(index)
         way, heard = _heard(way, recipe, to, traces.lines, index, dry_run, show)
         stage = _stage_of_files(way, [*(digest(item) for item in origins), *heard.inputs])
         done = finished(to, stage)
@@ -210,7 +211,7 @@ def _files_material(way: Plain, traces: TraceFiles, to: Path, stage: str, recipe
     def example(line: bytes, row: Judged) -> Example:
         prompt = traces.prompts[row.order]
         messages = way.template.messages(prompt) if way.template else traces.asked[row.order]
-        return make_example(traces.trace_of(line), row.trace_id, messages)
+        return make_example(traces.reply_of(line), row.trace_id, messages)
 
     return Material(
         to, stage, traces.lines, 0, traces.sources, traces.lines_at, example, {},

@@ -229,6 +229,11 @@ class Index(Queries):
         with self._writing():
             self.db.executemany(KEEP, rows)
 
+    def keep_lines(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Keep what lines of files came to (known_lines.py, which makes their table)."""
+        with self._writing():
+            self.db.executemany("INSERT OR REPLACE INTO known_lines VALUES (?,?)", rows)
+
     def take_in(self, folder: Path) -> None:
         """Take in the measurements in FOLDER/*.jsonl that are not known yet: what shards have measured, here or elsewhere.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from r1distill.checks.base import Judgement, Value
@@ -18,16 +19,49 @@ class Place(NamedTuple):
     length: int
 
 
-class Source(NamedTuple):
+class About(NamedTuple):
+    """What is to be known of a trace besides its texts."""
+
+    trace_id: str
+    sample: int
+    teacher: str
+    chars: int
+    """Characters of reasoning and answer."""
+    size_bytes: int
+    """The same in UTF-8."""
+    completion_tokens: int | None
+    """The teacher's own count."""
+
+
+class Source:
     """One trace on its way to the checks."""
 
-    order: int
-    """Number of its problem in the set; one number, one problem."""
-    prompt: Prompt
-    trace: Trace
-    place: Place
-    content: str
-    """`content_digest` of its line."""
+    __slots__ = ("_trace", "about", "content", "order", "place", "prompt")
+
+    def __init__(
+        self, order: int, prompt: Prompt, trace: Trace | Callable[[], Trace], place: Place, content: str,
+        about: About | None = None,
+    ) -> None:  # fmt: skip
+        """A `trace` that is a function is read when somebody asks for it; it needs `about`."""
+        self.order = order
+        """Number of its problem in the set; one number, one problem."""
+        self.prompt, self.place = prompt, place
+        self._trace = trace
+        self.content = content
+        """`content_digest` of its line."""
+        self.about = about or about_of(self.trace)
+
+    @property
+    def trace(self) -> Trace:
+        """The trace itself; one that is known already was not parsed before this."""
+        if not isinstance(self._trace, Trace):
+            self._trace = self._trace()
+        return self._trace
+
+    @property
+    def trace_id(self) -> str:
+        """The trace's id."""
+        return self.about.trace_id
 
 
 class Judged:
@@ -49,16 +83,16 @@ class Judged:
     )
 
     def __init__(self, source: Source, teacher: str) -> None:
-        trace = source.trace
+        about = source.about
         self.order, self.place = source.order, source.place
-        self.trace_id, self.prompt_id, self.sample = trace.id, source.prompt.id, trace.sample
+        self.trace_id, self.prompt_id, self.sample = about.trace_id, source.prompt.id, about.sample
         self.teacher = teacher
         """One object for all rows of a teacher."""
-        self.chars = len(trace.reasoning) + len(trace.answer)
-        tokens = trace.usage.completion_tokens
+        self.chars = about.chars
+        tokens = about.completion_tokens
         self.counted = tokens is not None
         """True: `tokens` (of the completion) is the teacher's own count; False: an estimate from the bytes of the text."""
-        self.tokens = _estimated_tokens(trace) if tokens is None else tokens
+        self.tokens = round(about.size_bytes / BYTES_PER_TOKEN) if tokens is None else tokens
         self.judgements: dict[str, Judgement] = {}
         self.values: dict[str, Value] = NOTHING
         self.raw: dict[str, bytes] = NO_RAW
@@ -75,6 +109,11 @@ NO_RAW: dict[str, bytes] = {}
 """Shared by all rows that hold nothing."""
 
 
-def _estimated_tokens(trace: Trace) -> int:
-    size = sum(len(text.encode("utf-8", "replace")) for text in (trace.reasoning, trace.answer))
-    return round(size / BYTES_PER_TOKEN)
+def about_of(trace: Trace) -> About:
+    """What is to be known of a trace besides its texts."""
+    texts = trace.reasoning, trace.answer
+    size_bytes = sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
+    return About(
+        trace.id, trace.sample, trace.teacher, len(trace.reasoning) + len(trace.answer), size_bytes,
+        trace.usage.completion_tokens,
+    )  # fmt: skip

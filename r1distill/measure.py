@@ -73,7 +73,7 @@ def measure_and_judge(
         engine = Engine(checks, index, pool, fence, logprobs, dry_run)
         for batch, found in engine.take_all(batched(rows, BATCH)):
             for source, raws in zip(batch, found, strict=True):
-                row = Judged(source, teachers.setdefault(source.trace.teacher, source.trace.teacher))
+                row = Judged(source, teachers.setdefault(source.about.teacher, source.about.teacher))
                 if dry_run:
                     decider.rows.append(row)
                 else:

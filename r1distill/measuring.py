@@ -97,7 +97,7 @@ class Engine:
 
     def _looked_up(self, sources: list[Source], ahead: Ahead) -> Batch:
         """What is known of some traces; the rest is handed to the workers, as far as they can begin it."""
-        known = self._index.measured([source.trace.id for source in sources])
+        known = self._index.measured([source.trace_id for source in sources])
         keys = [self._keys(source) for source in sources]
         batch = Batch(sources, keys, [[known.get(key) for key in row] for row in keys], {}, [], [])
         batch.missing.extend(self._missing(batch))
@@ -106,7 +106,7 @@ class Engine:
         return batch
 
     def _keys(self, source: Source) -> list[str]:
-        trace_id, content = source.trace.id, source.content
+        trace_id, content = source.trace_id, source.content
         pairs = zip(self._identities, self._reads.of(source.order, source.prompt), strict=True)
         return [measurement_key(identity, trace_id, content, reads) for identity, reads in pairs]
 
@@ -128,17 +128,17 @@ class Engine:
         (name, check), source = self._columns[column], batch.sources[row]
         if check.wants_logprobs:
             batch.found[row][column] = WITHOUT
-            late = Late(self._taken + row, name, batch.keys[row][column], source.trace.id)
+            late = Late(self._taken + row, name, batch.keys[row][column], source.trace_id)
             self._late.note(late, source.trace)
         else:
             self.measured += 1
             if isinstance(begun, Raised):
-                batch.new[row, column] = self._fence.note(name, source.trace.id, *begun)
+                batch.new[row, column] = self._fence.note(name, source.trace_id, *begun)
             elif begun is not None:
                 batch.new[row, column] = begun
             elif not self._dry_run:
                 batch.new[row, column] = self._fence.call(
-                    name, source.trace.id, begin, check, source.prompt, source.trace
+                    name, source.trace_id, begin, check, source.prompt, source.trace
                 )
 
     def _finish_jobs(self, new: dict[tuple[int, int], Any]) -> None:
@@ -155,7 +155,7 @@ class Engine:
         """New measurements become JSON and go into the index; everything goes to `record`."""
         fresh = []
         for (row, column), value in batch.new.items():
-            name, trace_id = self._columns[column][0], batch.sources[row].trace.id
+            name, trace_id = self._columns[column][0], batch.sources[row].trace_id
             batch.found[row][column], one = self._encoded(name, batch.keys[row][column], trace_id, value)
             fresh += [one] if self._checks[name].settled(one.value) else []
         if fresh:
@@ -175,7 +175,7 @@ class Engine:
             for (name, check), key, raw in zip(self._columns, keys, found, strict=True):
                 value = None if raw is None or raw is WITHOUT else msgspec.json.decode(raw)
                 if value is not None and check.settled(value):
-                    record(Measurement(key, source.trace.id, name, value))
+                    record(Measurement(key, source.trace_id, name, value))
 
     def take_late(self) -> Iterator[tuple[Late, bytes]]:
         """Read the log-probabilities that are still wanted, once; yield what is measured by them."""

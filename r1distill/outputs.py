@@ -18,7 +18,7 @@ from r1distill.ledger import storage_errors
 from r1distill.pairs import Pair, PairRow
 from r1distill.records import Example, Message, Trace, Verdict
 from r1distill.suspects import SuspectRow
-from r1distill.thinking import join_thinking
+from r1distill.thinking import Split, join_thinking
 
 FILES = ("verdicts", "kept", "rejected", "reasons", "train", "val", "pairs", "suspect_references")
 MOST_TAILS = 10_000
@@ -132,6 +132,6 @@ def write_outputs(
             out.row("suspect_references", suspect)
 
 
-def make_example(trace: Trace, trace_id: str, prompt: list[Message]) -> Example:
+def make_example(reply: Trace | Split, trace_id: str, prompt: list[Message]) -> Example:
     """One training row: the student's own prompt, and the reasoning and answer as one assistant message."""
-    return Example(trace_id, prompt, [Message("assistant", join_thinking(trace.reasoning, trace.answer))])
+    return Example(trace_id, prompt, [Message("assistant", join_thinking(reply.reasoning, reply.answer))])

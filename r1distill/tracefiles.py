@@ -8,6 +8,7 @@ one JSON line for each trace; that line is what counts for the id, and what kept
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -20,15 +21,19 @@ from msgspec.structs import replace
 
 from r1distill.errors import InputError
 from r1distill.imported import sibling_prompts
-from r1distill.importers import Context, Detector, Found, Unread, traces_of
+from r1distill.importers import Context, Detector, Found, Unread, reply_of, traces_of
 from r1distill.importers.detect import chosen_formats
 from r1distill.importers.fields import read_row
 from r1distill.importers.readers import Line, first_bytes, lines_of
 from r1distill.importers.responses import request_key, stored_messages
 from r1distill.importers.scratch import Requests, Scratch, Skipped
 from r1distill.importers.table import QUESTION, REPLY
+from r1distill.index import Index
+from r1distill.judged import About, about_of
+from r1distill.known_lines import Digests, KnownLine, KnownLines, Problem
 from r1distill.measure import Place, Source
 from r1distill.records import AnswerKind, Message, Prompt, Trace
+from r1distill.thinking import Split
 
 CHUNK_BYTES = 1 << 20
 READER_VERSION = 2
@@ -59,6 +64,26 @@ class Taken(NamedTuple):
     """Of the line in the file."""
 
 
+class Names:
+    """What ids and samples have been given so far."""
+
+    def __init__(self) -> None:
+        self._times: Counter[bytes] = Counter()
+        self._samples: Counter[str] = Counter()
+
+    def trace_id(self, key: bytes) -> str:
+        """The id of the next trace of a line with this SHA-256."""
+        times = self._times[key]
+        self._times[key] = times + 1
+        return trace_id_of_line(key.hex(), times)
+
+    def sample(self, prompt_id: str) -> int:
+        """The number of the next trace of a problem."""
+        sample = self._samples[prompt_id]
+        self._samples[prompt_id] = sample + 1
+        return sample
+
+
 class TraceFiles:
     """Several files read as one set; after `sources` was read through, the problems and skipped lines are known."""
 
@@ -85,7 +110,10 @@ class TraceFiles:
         self._is_mapped = bool(columns)
         self._reading = msgspec.json.encode([READER_VERSION, format, columns], order="deterministic")
         self._saved = {p.id: p for path in files for p in sibling_prompts(path)}
-        self._context = Context(answer_kind, self._saved, self.requests.get)
+        self._context = Context(answer_kind, self._saved, self._beside)
+        self._asked_beside = 0
+        """How often a row needed a request that stands in another file."""
+        self._known: KnownLines | None = None
         self._seen_fields: Counter[str] = Counter()
         self._number: dict[bytes, int] = {}
         self._scratch = Scratch(scratch) if keep_lines else None
@@ -107,29 +135,106 @@ class TraceFiles:
                 raise InputError(f"{path} can't be read: {error.strerror or error}.") from None
         return found
 
+    def remember_in(self, index: Index) -> None:
+        """Let an index know what the lines come to, so that `sources` need not parse them another time."""
+        if not self._saved:  # in a run folder, a row alone does not say what its problem is
+            self._known = KnownLines(index, self._reading, self.answer_kind)
+
     def sources(self) -> Iterator[Source]:
         """All readable traces, in the order of the files. Raises InputError when there is none."""
+        if self._known is not None:
+            yield from self._sources_known(self._known)
+            return
         for taken in self.taken():
-            yield Source(taken.order, self.prompts[taken.order], taken.trace, taken.place, taken.content)
+            yield self._source(taken)
+
+    def _sources_known(self, known: KnownLines) -> Iterator[Source]:
+        names = Names()
+        for number, path in self._answer_files():
+            for line, digests, before in known.looked_up(lines_of(path)):
+                if before is None:
+                    yield from self._new_sources(known, number, path, line, digests, names)
+                else:
+                    yield self._known_source(known, number, line, digests, before, names)
+        known.store()
+        self._need_traces()
+
+    def _new_sources(
+        self, known: KnownLines, number: int, path: Path, line: Line, digests: Digests, names: Names
+    ) -> Iterator[Source]:
+        """The traces of a line that is read; it is kept if it gives one trace all by itself."""
+        before, count = (len(self.skipped), self._asked_beside), 0
+        for found in self._read_line(path, line):
+            count += 1
+            taken = self._taken(number, path, line, found, names, digests.key)
+            source = self._source(taken)
+            if count == 1:
+                first, about = taken, source.about
+            yield source
+        if count == 1 and first.found.line is None and before == (len(self.skipped), self._asked_beside):
+            self._note(known, digests, first.found, about)
+
+    def _note(self, known: KnownLines, digests: Digests, found: Found, about: About) -> None:
+        one = KnownLine(
+            "", self.detector.last, self._problem_key(found.prompt, found.asked), found.prompt.id, about.teacher, about.chars,
+            about.size_bytes, about.completion_tokens, b"",
+        )  # fmt: skip
+        known.note(digests.content, one, Problem(found.prompt, found.asked))
+
+    def _known_source(
+        self, known: KnownLines, number: int, line: Line, digests: Digests, before: KnownLine, names: Names
+    ) -> Source:
+        self.detector.count(before.format)
+        order = self._number.get(before.problem_key)
+        if order is None:
+            problem = known.problem(before)
+            order = self._new_order(before.problem_key, problem.prompt, problem.asked)
+        trace_id, sample = names.trace_id(digests.key), names.sample(before.prompt_id)
+        about = About(
+            trace_id, sample, before.teacher, before.chars, before.size_bytes, before.completion_tokens
+        )
+        trace = functools.partial(self._trace_again, line.data, order, trace_id, sample)
+        place = self._place(number, line, None)
+        return Source(order, self.prompts[order], trace, place, digests.content.hex(), about)
+
+    def _trace_again(self, line: bytes, order: int, trace_id: str, sample: int) -> Trace:
+        return self._named(self._found_again(line), order, trace_id, sample)
+
+    def _named(self, found: Found, order: int, trace_id: str, sample: int) -> Trace:
+        extras = self._with_own_tags(found, self.prompts[order])
+        return replace(found.trace, id=trace_id, prompt_id=found.prompt.id, sample=sample, extras=extras)
+
+    def _source(self, taken: Taken) -> Source:
+        about = about_of(taken.trace)
+        return Source(taken.order, self.prompts[taken.order], taken.trace, taken.place, taken.content, about)
+
+    def _beside(self, key: str) -> bytes | None:
+        self._asked_beside += 1
+        return self.requests.get(key)
 
     def taken(self) -> Iterator[Taken]:
         """As `sources`, with the trace as the row has it beside the trace under its new id."""
-        times: Counter[bytes] = Counter()
-        samples: Counter[str] = Counter()
+        names = Names()
         for number, path in self._answer_files():
-            for line, found in self._read(path):
-                key = hashlib.sha256(found.line or line.data).digest()
-                trace_id = trace_id_of_line(key.hex(), times[key])
-                times[key] += 1
-                order = self._order(found)
-                extras = self._with_own_tags(found, self.prompts[order])
-                trace = replace(
-                    found.trace, id=trace_id, prompt_id=found.prompt.id, sample=samples[found.prompt.id], extras=extras
-                )  # fmt: skip
-                samples[found.prompt.id] += 1
-                place, row = self._place(number, line, found), found.line or line.data
-                content = hashlib.sha256(key + self._reading).hexdigest()
-                yield Taken(order, trace, found, place, content, row, path, line.number)
+            for line in lines_of(path):
+                for found in self._read_line(path, line):
+                    yield self._taken(number, path, line, found, names)
+        self._need_traces()
+
+    def _taken(
+        self, number: int, path: Path, line: Line, found: Found, names: Names, key: bytes = b""
+    ) -> Taken:
+        """A trace under its own id; `key`: the SHA-256 of the line, if it is known."""
+        row = found.line or line.data
+        if found.line or not key:
+            key = hashlib.sha256(row).digest()
+        order = self._order(found)
+        trace = self._named(found, order, names.trace_id(key), names.sample(found.prompt.id))
+        content = hashlib.sha256(key + self._reading).hexdigest()
+        place = self._place(number, line, found.line)
+        return Taken(order, trace, found, place, content, row, path, line.number)
+
+    def _need_traces(self) -> None:
         if not self.prompts:
             raise InputError(self._no_trace_sentence())
 
@@ -145,10 +250,13 @@ class TraceFiles:
                     assert self._scratch is not None, "keep_lines is off"
                     yield self._scratch.get(place.offset, place.length)
 
-    def trace_of(self, line: bytes) -> Trace:
-        """The trace of a line of `lines_at`."""
+    def reply_of(self, line: bytes) -> Split:
+        """Reasoning and answer of a line of `lines_at`."""
+        return reply_of(line, self._detector_again, self._context)
+
+    def _found_again(self, line: bytes) -> Found:
         again = traces_of(line, self._detector_again, self._context)
-        return next(found for found in again if isinstance(found, Found)).trace
+        return next(found for found in again if isinstance(found, Found))
 
     def notes(self, listed_in: str = "skipped.jsonl") -> list[str]:
         """What is to be told: skipped rows, requests that were read, formats that were recognised."""
@@ -201,20 +309,19 @@ class TraceFiles:
         for key, request in found:
             self.requests.add(key, request)
 
-    def _read(self, path: Path) -> Iterator[tuple[Line, Found]]:
-        """The traces of a file; what is none is noted."""
-        for line in lines_of(path):
-            try:
-                if line.fault:
-                    raise ValueError(line.fault)
-                for found in traces_of(line.data, self.detector, self._context):
-                    if isinstance(found, Unread):
-                        self.skipped.add(path, line.number, found.reason)
-                    else:
-                        yield line, found
-            except NO_TRACE as error:
-                self.skipped.add(path, line.number, _text(error))
-                self._note_fields(line.data)
+    def _read_line(self, path: Path, line: Line) -> Iterator[Found]:
+        """The traces of a line; what is none is noted."""
+        try:
+            if line.fault:
+                raise ValueError(line.fault)
+            for found in traces_of(line.data, self.detector, self._context):
+                if isinstance(found, Unread):
+                    self.skipped.add(path, line.number, found.reason)
+                else:
+                    yield found
+        except NO_TRACE as error:
+            self.skipped.add(path, line.number, _text(error))
+            self._note_fields(line.data)
 
     def _note_fields(self, line: bytes) -> None:
         """Remember the columns of a row that is no trace, for the sentence that says there is none at all."""
@@ -224,12 +331,13 @@ class TraceFiles:
         except NO_TRACE:
             pass
 
-    def _place(self, number: int, line: Line, found: Found) -> Place:
-        if found.line is None and line.offset is not None:
+    def _place(self, number: int, line: Line, own: bytes | None) -> Place:
+        """Where the line stands; `own`: the one that was made for a trace alone."""
+        if own is None and line.offset is not None:
             return Place(number, line.offset, len(line.data))
         if self._scratch is None:
             return Place(len(self.files), 0, 0)
-        return Place(len(self.files), *self._scratch.put(found.line or line.data))
+        return Place(len(self.files), *self._scratch.put(own or line.data))
 
     def _with_own_tags(self, found: Found, problem: Prompt) -> dict[str, Any]:
         """The extras of a trace; a row whose tags differ from those of the first row with this problem keeps its own."""
@@ -239,22 +347,28 @@ class TraceFiles:
         return found.trace.extras | {"tags": {**own, **found.trace.extras.get("tags", {})}}
 
     def _order(self, found: Found) -> int:
-        """The number of the problem. One question with two references, with two licences, or after two conversations, is
+        """The number of the problem."""
+        key = self._problem_key(found.prompt, found.asked)
+        order = self._number.get(key)
+        return self._new_order(key, found.prompt, found.asked) if order is None else order
+
+    def _new_order(self, key: bytes, prompt: Prompt, asked: list[Message]) -> int:
+        order = self._number[key] = len(self.prompts)
+        self.prompts.append(prompt)
+        self.asked.append(asked)
+        self.questions.add(prompt.id)
+        return order
+
+    def _problem_key(self, prompt: Prompt, asked: list[Message]) -> bytes:
+        """Equal for rows of one problem. One question with two references, with two licences, or after two conversations, is
         two problems; other tags are those of the first row.
         """
-        prompt, asked = found.prompt, found.asked
         tags = prompt.tags
         if prompt.id not in self._saved:
             tags = {name: value for name, value in tags.items() if name in LICENCES}
         earlier = [[m.role, m.content] for m in asked] if sum(m.role != "system" for m in asked) > 1 else []
         says = [prompt.id, prompt.question, prompt.answer, prompt.answer_kind, prompt.tests, tags, earlier]
-        key = hashlib.blake2b(msgspec.json.encode(says, order="deterministic"), digest_size=16).digest()
-        if key not in self._number:
-            self._number[key] = len(self.prompts)
-            self.prompts.append(prompt)
-            self.asked.append(asked)
-            self.questions.add(prompt.id)
-        return self._number[key]
+        return hashlib.blake2b(msgspec.json.encode(says, order="deterministic"), digest_size=16).digest()
 
     def _no_trace_sentence(self) -> str:
         names = ", ".join(str(path) for path in self.files)

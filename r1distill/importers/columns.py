@@ -27,7 +27,7 @@ def read(row: Row, format: Format, context: Context) -> Iterator[Found | Unread]
     if format.authors:
         yield from _of_authors(row, format, context, messages, question)
         return
-    split, extras, from_answer = _reply(row, format)
+    split, extras, from_answer = reply(row, format)
     # Where the reply has a column of its own, `answer` is the reference.
     references = ("answer",) if format.name == "plain" and not from_answer else ()
     said = Said(
@@ -63,7 +63,7 @@ def _before_the_answer(row: Row, name: str) -> list[Message]:
     return messages[:-1] if messages and messages[-1].role == "assistant" else messages
 
 
-def _reply(row: Row, format: Format) -> tuple[Split, dict[str, object], bool]:
+def reply(row: Row, format: Format) -> tuple[Split, dict[str, object], bool]:
     """(reasoning and answer, extras, whether the reply stood in `answer`). Raises ValueError."""
     apart = row.text(format.reasoning)
     last = ("text",) if "text" in format.reply else ()

@@ -28,6 +28,8 @@ class Detector:
         self.allowed = allowed
         self.rows: Counter[str] = Counter()
         """How many rows of each format were met."""
+        self.last = ""
+        """The name of the format that was met last."""
         self._looks: dict[tuple[str, ...], Format | str] = {}
 
     def format_of(self, row: Row) -> Format:
@@ -42,8 +44,13 @@ class Detector:
                 self._looks[look] = known
         if isinstance(known, str):
             raise ValueError(known)
-        self.rows[known.name] += 1
+        self.count(known.name)
         return known
+
+    def count(self, name: str) -> None:
+        """One more row of a format."""
+        self.last = name
+        self.rows[name] += 1
 
     def _find(self, row: Row) -> Format | str:
         if self.allowed:
