@@ -277,6 +277,8 @@ def test_judge_says_what_it_lacks() -> None:
 
 def test_shipped_problems_load() -> None:
     for path in shipped_folder("data").glob("*/*.jsonl"):
+        if path.name == "traces.jsonl":  # answers, for the filter
+            continue
         lines = path.read_text().splitlines()
         rows = [to_prompt(json.loads(line), str(path), {}, "math") for line in lines]
         assert len({row.question for row in rows}) == len(lines)

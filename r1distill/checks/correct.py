@@ -25,7 +25,8 @@ class Correct(Check):
     """Keeps traces whose final answer equals the reference."""
 
     extraction: Literal["strict", "lenient"] = "strict"
-    """"strict" wants the final answer marked (a box, ####, "the answer is", or nothing but the answer);
+    """"strict" wants the final answer marked (a box, ####, an <answer> tag, "the answer is", a last sentence that states it, or
+    nothing but the answer);
     "lenient" also takes the last number of the answer text."""
     without_reference: Literal["drop", "keep"] = "drop"
     """What happens to traces of problems that have no reference answer, or (code) no tests."""
@@ -43,7 +44,7 @@ class Correct(Check):
     """Memory of a program, in MiB."""
 
     anywhere: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     measure_settings: ClassVar[tuple[str, ...] | None] = ("timeout_s",)
     library: ClassVar[str | None] = "math-verify"
 
