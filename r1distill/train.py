@@ -31,7 +31,7 @@ from r1distill.records import Example
 from r1distill.run import Run, read_json
 from r1distill.show import Show, duration
 from r1distill.train_summary import TrainSummary
-from r1distill.training_inputs import Rows, read_rows, speaker, stage_of, student_of
+from r1distill.training_inputs import Rows, need_student, read_rows, speaker, stage_of, student_of
 
 __all__ = ["TrainSummary", "train"]
 
@@ -47,6 +47,7 @@ def train(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None 
     checkpoint was saved.
     """
     show = speaker(show)
+    need_student(recipe)
     rows = read_rows(run)
     student = student_of(recipe, fetch=not dry_run)
     stage = stage_of(recipe, student, rows)

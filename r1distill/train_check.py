@@ -15,7 +15,7 @@ from r1distill.recipe import Recipe
 from r1distill.run import Run
 from r1distill.show import Show
 from r1distill.train_summary import CheckSummary, EmitSummary
-from r1distill.training_inputs import read_rows, speaker, stage_of, student_of
+from r1distill.training_inputs import need_student, read_rows, speaker, stage_of, student_of
 
 __all__ = ["CheckSummary", "EmitSummary", "check", "emit"]
 
@@ -27,6 +27,7 @@ def check(recipe: Recipe, run: Run, *, show: Show | None = None) -> CheckSummary
     such student, no chat template, settings refused, no row left.
     """
     show = speaker(show)
+    need_student(recipe)
     rows = read_rows(run)
     student = student_of(recipe)
     assert student is not None
@@ -59,6 +60,7 @@ def emit(
     Raises as `check` does, InputError for a failed proof, StorageError.
     """
     show = speaker(show)
+    need_student(recipe)
     rows = read_rows(run)
     student = student_of(recipe)
     assert student is not None

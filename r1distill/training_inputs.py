@@ -39,16 +39,22 @@ def speaker(show: Show | None) -> Show:
     return show if show is not None and settings.main_process() else Show(0)
 
 
+def need_student(recipe: Recipe) -> str:
+    """What the recipe calls the student. Raises RecipeError when it has none."""
+    if recipe.student is None:
+        raise RecipeError("The recipe has no [student] table, so there is nobody to train.")
+    return recipe.student.base
+
+
 def student_of(recipe: Recipe, fetch: bool = True) -> Student | None:
     """The recipe's student; None only without `fetch`, for a hub student that is not in the cache.
 
     Raises RecipeError (no [student]), InputError (no such student), MissingPackageError.
     """
-    if recipe.student is None:
-        raise RecipeError("The recipe has no [student] table, so there is nobody to train.")
+    base = need_student(recipe)
     if fetch:
         _require_packages()
-    return locate(recipe.student.base, recipe.folder, fetch=fetch)
+    return locate(base, recipe.folder, fetch=fetch)
 
 
 def read_rows(run: Run) -> Rows:

@@ -140,14 +140,14 @@ def _line(result: dict[str, Any]) -> str:
 
 
 def rows_of(work: Workload, vocabulary: int) -> list[tuple[list[int], list[int]]]:
-    """(input ids, labels) per row: a short prompt and a trace of lognormal length."""
-    dice = random.Random(work.seed)
+    """(input ids, labels) per row: a short prompt and a trace of lognormal length, the same for any vocabulary."""
+    dice, words = random.Random(work.seed), random.Random(work.seed)
     rows = []
     for _ in range(work.rows):
         prompt = dice.randint(*PROMPT_TOKENS)
         trace = round(math.exp(dice.gauss(math.log(work.median_tokens), work.sigma)))
         trace = max(16, min(trace, TRL_MAX_LENGTH - prompt))
-        ids = [dice.randrange(100, vocabulary) for _ in range(prompt + trace)]
+        ids = [words.randrange(100, vocabulary) for _ in range(prompt + trace)]
         rows.append((ids, [-100] * prompt + ids[prompt:]))
     return rows
 

@@ -31,6 +31,7 @@ def test_trace_lengths_are_lognormal_and_nothing_is_cut(bench):
     assert max(len(ids) for ids, _ in rows) <= bench.TRL_MAX_LENGTH
     assert all(labels[-1] == ids[-1] and labels[0] == -100 for ids, labels in rows)
     assert bench.rows_of(work, 1000) == rows
+    assert [len(ids) for ids, _ in bench.rows_of(work, 50_000)] == [len(ids) for ids, _ in rows]
 
 
 def result(variant: str, speed: float, **changed: float) -> dict:
