@@ -12,10 +12,16 @@ from r1distill.cli_options import TARGET, InOrder, Options, common
 RECIPE = click.argument("target", type=TARGET, metavar="RECIPE")
 LIMIT = click.option("--limit", type=click.IntRange(1), metavar="N", help="Ask for N answers at most.")
 FORMAT = click.option(
-    "--format", "format_name", metavar="NAME", help="The format of the files; default: detected. An unknown name lists all."
+    "--format",
+    "format_name",
+    metavar="NAME",
+    help="The format of the files; default: detected. An unknown name lists all.",
 )
 MAP = click.option(
-    "--map", "mapping", metavar="COLUMNS", help="Columns of any other format, as question=problem,answer=solution."
+    "--map",
+    "mapping",
+    metavar="COLUMNS",
+    help="Columns of any other format, as question=problem,answer=solution.",
 )
 
 

@@ -95,7 +95,10 @@ class JudgeHarvest:
         self.section = self.recipe.teacher[check.teacher]
         self.ceiling = split_ceiling(self.section.sampling)[1]
         self.wanted = list(dict.fromkeys(slot for keys in slots.values() for slot in keys))
-        self.warnings = [in_judges_words(text, self.whole, name, check) for text in recipe_notes(self.recipe, for_traces=False)]
+        self.warnings = [
+            in_judges_words(text, self.whole, name, check)
+            for text in recipe_notes(self.recipe, for_traces=False)
+        ]
 
     def hold(self, not_asked: int) -> tuple[dict[str, Reading], JudgeSummary]:
         """Ask for what is owed: (what the replies say, by slot; what it took). A dry run asks nobody.

@@ -308,7 +308,9 @@ class Recipe(Section):
     def _one_name_one_model(self) -> Recipe:
         both = [name for name in self.judge if name in self.teacher]
         if both:
-            raise ValueError(f"[judge.{both[0]}] and [teacher.{both[0]}] have one name: call one of them otherwise")
+            raise ValueError(
+                f"[judge.{both[0]}] and [teacher.{both[0]}] have one name: call one of them otherwise"
+            )
         return self
 
     def path(self, text: str) -> Path:

@@ -17,9 +17,10 @@ from tiny_student import CHATML, row, run_with_rows, save_tiny_student
 from r1distill.errors import InputError, LockedError, StorageError, UsageError
 from r1distill.export import export
 from r1distill.exports.card import card
-from r1distill.exports.template import FIXED_DATE_STRING, check_ids, served_template
+from r1distill.exports.template import check_ids, served_template
 from r1distill.model_card import LLAMA_NAME
 from r1distill.objectives.render import IGNORED, render
+from r1distill.objectives.templates import FIXED_DATE_STRING
 from r1distill.recipe import Recipe, parse_recipe
 from r1distill.records import Example, Message
 from r1distill.run import Run

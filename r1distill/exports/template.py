@@ -16,8 +16,6 @@ from r1distill.objectives.students import load_tokenizer
 from r1distill.objectives.templates import fixed_template
 from r1distill.records import Message
 
-FIXED_DATE_STRING = '{%- set date_string = "26 Jul 2024" -%}'
-"""llama.cpp gives every template today's date under this name (common/chat.cpp); Llama 3.1 falls back to this one."""
 PROBE_PROMPTS = (
     (Message("user", "What is 12 + 7?\n\n5  apples, it's 1,234."),),
     (Message("system", "Think first."), Message("user", "Ünï \t 日本?")),
@@ -26,9 +24,7 @@ PROBE_PROMPTS = (
 
 def served_template(tokenizer: Any) -> str:
     """The template to ship. Raises InputError: the student has none, or one that can't be trained."""
-    text = fixed_template(tokenizer).text
-    dated = "date_string" in text and FIXED_DATE_STRING not in text
-    return FIXED_DATE_STRING + text if dated else text
+    return fixed_template(tokenizer).text
 
 
 def shipped_tokenizer(adapter: Path) -> Any:

@@ -74,7 +74,11 @@ def test_text(reference: str, answer: str, outcome: str) -> None:
 
 def test_code_says_that_it_can_not_tell() -> None:
     found = grade("code", "x", "y")
-    assert (found.outcome, found.note, found.judged) == ("error", "code is not run (allow_exec = false)", False)
+    assert (found.outcome, found.note, found.judged) == (
+        "error",
+        "code is not run (allow_exec = false)",
+        False,
+    )
 
 
 @pytest.mark.parametrize("kind", ["math", "choice", "text", "code"])
