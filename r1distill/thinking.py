@@ -97,6 +97,8 @@ def join_thinking(reasoning: str, answer: str) -> str:
 
 def _opener(text: str) -> tuple[int, Spelling | None]:
     """The first opening tag that leads `text`, and where it stands."""
+    if text.startswith(OPEN):  # nearly always
+        return 0, SPELLINGS[0]
     head = text[: PREAMBLE_CHARACTERS + 40]  # the longest tag has 30 characters
     first: tuple[int, Spelling | None] = PREAMBLE_CHARACTERS + 1, None
     for spelling in SPELLINGS:
@@ -111,7 +113,7 @@ def _opener(text: str) -> tuple[int, Spelling | None]:
 def _lone_closer(text: str, end: int) -> tuple[int, Spelling | None]:
     """The first closing tag before `end` whose opening tag is nowhere before it, and where it stands."""
     first: tuple[int, Spelling | None] = end, None
-    for spelling in SPELLINGS:
+    for spelling in SPELLINGS if end else ():
         if not spelling.own or text.find(spelling.sign, 0, end) < 0:
             continue
         at = _unquoted(text, spelling.closer, end)

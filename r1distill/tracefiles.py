@@ -116,6 +116,7 @@ class TraceFiles:
         self._known: KnownLines | None = None
         self._seen_fields: Counter[str] = Counter()
         self._number: dict[bytes, int] = {}
+        self._problem_keys: list[bytes] = []
         self._scratch = Scratch(scratch) if keep_lines else None
 
     def fingerprints(self) -> list[dict[str, Any]]:
@@ -172,14 +173,15 @@ class TraceFiles:
                 first, about = taken, source.about
             yield source
         if count == 1 and first.found.line is None and before == (len(self.skipped), self._asked_beside):
-            self._note(known, digests, first.found, about)
+            self._note(known, digests, first, about)
 
-    def _note(self, known: KnownLines, digests: Digests, found: Found, about: About) -> None:
+    def _note(self, known: KnownLines, digests: Digests, taken: Taken, about: About) -> None:
+        prompt, asked = taken.found.prompt, taken.found.asked
         one = KnownLine(
-            "", self.detector.last, self._problem_key(found.prompt, found.asked), found.prompt.id, about.teacher, about.chars,
-            about.size_bytes, about.completion_tokens, b"",
+            "", self.detector.last, self._problem_keys[taken.order], prompt.id, about.teacher, about.chars, about.size_bytes,
+            about.completion_tokens, b"",
         )  # fmt: skip
-        known.note(digests.content, one, Problem(found.prompt, found.asked))
+        known.note(digests.content, one, Problem(prompt, asked))
 
     def _known_source(
         self, known: KnownLines, number: int, line: Line, digests: Digests, before: KnownLine, names: Names
@@ -354,6 +356,7 @@ class TraceFiles:
 
     def _new_order(self, key: bytes, prompt: Prompt, asked: list[Message]) -> int:
         order = self._number[key] = len(self.prompts)
+        self._problem_keys.append(key)
         self.prompts.append(prompt)
         self.asked.append(asked)
         self.questions.add(prompt.id)

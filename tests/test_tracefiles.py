@@ -180,3 +180,22 @@ def test_very_many_bad_rows(tmp_path: Path) -> None:
     assert (summary.traces, summary.unreadable) == (1, 20_000)
     skipped = (tmp_path / "out" / "skipped.jsonl").read_bytes().splitlines()
     assert len(skipped) == 20_000 and json.loads(skipped[-1])["line"] == 20_000
+
+
+def test_a_listed_completion_that_does_not_say_what_it_is(tmp_path: Path) -> None:
+    """The line that stands for it alone is read as the same trace again."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": "<think>r</think>It is 2."},
+        "finish_reason": "stop",
+    }
+    item = {
+        "id": "c",
+        "object": None,
+        "messages": [{"role": "user", "content": "1 + 1?"}],
+        "choices": [choice],
+    }
+    path = write(tmp_path / "t.jsonl", [{"object": "list", "data": [item]}])
+    assert filter_files([path], tmp_path / "out").train == 1
+    (again,) = TraceFiles([tmp_path / "out" / "kept.jsonl"], "math").sources()
+    assert again.trace.answer == "It is 2."

@@ -93,9 +93,12 @@ def _listed(row: Row, format: Format, context: Context) -> Iterator[Found | Unre
     """A list of completions, as the API lists them."""
     for number, item in enumerate(msgspec.json.decode(row.raws["data"], type=list[msgspec.Raw]), 1):
         try:
-            for each in _completion(read_row(bytes(item)), format, context):
+            one = read_row(bytes(item))
+            if one.kind("object") != "text":  # the line alone must be known for what it is
+                one = read_row(one.line({"object": "chat.completion"}))
+            for each in _completion(one, format, context):
                 if isinstance(each, Found) and each.line is None:
-                    each = each._replace(line=bytes(item))
+                    each = each._replace(line=one.source)
                 yield each if isinstance(each, Found) else Unread(f"completion {number}: {each.reason}")
         except ValueError as error:
             yield Unread(f"completion {number}: {error}")
