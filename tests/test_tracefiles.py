@@ -199,3 +199,37 @@ def test_a_listed_completion_that_does_not_say_what_it_is(tmp_path: Path) -> Non
     assert filter_files([path], tmp_path / "out").train == 1
     (again,) = TraceFiles([tmp_path / "out" / "kept.jsonl"], "math").sources()
     assert again.trace.answer == "It is 2."
+
+
+def test_a_trace_of_ours_that_asks_nothing_is_told(tmp_path: Path) -> None:
+    row = {"id": "t", "slot": "s", "prompt_id": "p", "sample": 0, "teacher": "r1", "model": "m", "reasoning": "9 * 2 = 18.",
+           "messages": [{"role": "", "content": "What is 9 * 2?"}], "answer": "18", "finish": "stop", "usage": {}}  # fmt: skip
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match="none of its messages is a user's"):
+        list(TraceFiles([path], "math").sources())
+
+
+def test_a_logged_body_of_no_text_is_told(tmp_path: Path) -> None:
+    body = {"output": {"message": {"role": "assistant", "content": [{"text": "12"}]}}}
+    row = {"schemaType": "ModelInvocationLog", "operation": "Converse", "modelId": "m", "input": {"inputBodyJson": ""},
+           "output": {"outputBodyJson": body}}  # fmt: skip
+    path = tmp_path / "logs.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match="bodies are not in the row"):
+        list(TraceFiles([path], "math").sources())
+
+
+def test_a_row_of_another_shape_inside_is_told_and_the_others_are_read(tmp_path: Path) -> None:
+    request = {"model": "m", "messages": [{"role": "user", "content": "What is 9 * 2?"}]}
+    odd = {
+        "response_message": "18",
+        "generic_request": request,
+        "raw_response": {"choices": [[None, [None]]]},
+    }
+    path = tmp_path / "t.jsonl"
+    rows = [odd, {"question": "What is 9 * 2?", "response": "<think>9 * 2 = 18</think>18"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reader = TraceFiles([path], "math")
+    assert [source.trace.answer for source in reader.sources()] == ["18"]
+    assert [row["line"] for row in reader.skipped] == [1]

@@ -18,6 +18,8 @@ from r1distill.thinking import Split
 __all__ = ["Context", "Detector", "Found", "Unread", "reply_of", "traces_of"]
 
 Reader = Callable[[Row, Format, Context], Iterator[Found | Unread]]
+NOT_SO_SHAPED = (AttributeError, LookupError, TypeError)
+"""The fence around a stranger's row: what a reader stumbles over where something else stands than its format has there."""
 READERS: dict[Shape, Reader] = {
     "own": own.read,
     "chat": chat.read,
@@ -34,9 +36,13 @@ def traces_of(line: bytes, detector: Detector, context: Context) -> Iterator[Fou
     row = read_row(line)
     format = detector.format_of(row)
     none = True
-    for found in READERS[_shape(row, format)](row, format, context):
-        none = False
-        yield found
+    try:
+        for found in READERS[_shape(row, format)](row, format, context):
+            none = False
+            yield found
+    except NOT_SO_SHAPED as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the row is not shaped as rows of {format.name} are ({said})") from None
     if none:
         raise ValueError("the row holds no trace: its list is empty")
 

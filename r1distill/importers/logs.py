@@ -62,7 +62,7 @@ def _body(row: Row, side: str, kept: tuple[str, ...]) -> dict[str, Any]:
     if at == "list":
         return _of_events(inner.items(name))
     if at == "text":  # some exports write the body as text
-        inner = Row({name: msgspec.Raw((inner.text((name,)) or "").encode())})
+        inner = Row({name: msgspec.Raw((inner.text((name,)) or "null").strip().encode())})
     if inner.kind(name) != "object":
         raise ValueError("the bodies are not in the row (large ones are written to S3 apart) or are no JSON")
     return {key: raw for key, raw in inner.inside(name).raws.items() if key in kept}

@@ -24,7 +24,10 @@ def read(row: Row, format: Format, context: Context) -> Iterator[Found | Unread]
     asked = [m for m in trace.messages if m.role == "system"]
     asked += [m for m in trace.messages if m.role == "user"][-1:]
     question = asked[-1].content if asked else ""
-    prompt = context.saved.get(trace.prompt_id) or Prompt(
+    saved = context.saved.get(trace.prompt_id)
+    if saved is None and not question.strip():
+        raise ValueError("no question: none of its messages is a user's")
+    prompt = saved or Prompt(
         trace.prompt_id, question, reference(row, format.reference), kind(row, format, context.kind)
     )
     yield Found(prompt, trace, asked, None)
