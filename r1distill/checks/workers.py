@@ -186,7 +186,8 @@ class Workers:
         for at, (ticket, number) in enumerate(self._queue):
             function = ticket.jobs[number].function
             warm = [other for other in self._workers if function in other.warm]
-            if worker in warm or not warm or self._waiting[function] >= WARM_UP_JOBS:
+            worth_a_worker = ticket.share >= 1 or self._waiting[function] >= WARM_UP_JOBS
+            if worker in warm or not warm or worth_a_worker:
                 return at
         return None
 
