@@ -120,6 +120,7 @@ def _class_of(name: str, use: Any, folder: Path) -> type[Check]:
 
 @functools.lru_cache(maxsize=64)
 def load_own(path: str, attribute: str) -> type[Check]:
+    """The user's own check class, loaded once in this process. Raises RecipeError."""
     return _load(Path(path), attribute, attribute)
 
 
