@@ -15,18 +15,18 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-from r1distill.desk import Desk, Terms, TokenStore
+from r1distill.asking.desk import Desk, Terms, TokenStore
+from r1distill.asking.interrupt import interruptible
+from r1distill.asking.lane import Lane
+from r1distill.asking.owed import Wanted
+from r1distill.asking.purse import Purse
+from r1distill.asking.spending import Spending
+from r1distill.asking.tally import Tally
 from r1distill.errors import StopRunError
-from r1distill.interrupt import interruptible
-from r1distill.lane import Lane
 from r1distill.ledger import Ledger
-from r1distill.owed import Wanted
-from r1distill.purse import Purse
 from r1distill.recipe_sections import EscalateSection, HarvestSection
 from r1distill.records import Trace
 from r1distill.show import Progress, Show
-from r1distill.spending import Spending
-from r1distill.tally import Tally
 from r1distill.teachers.client import Endpoint
 from r1distill.teachers.embedded import share_prefix
 from r1distill.teachers.retry import Sleep

@@ -1,8 +1,8 @@
 """VERB batch: ask by batch APIs (half the price at many providers, answers within a day) instead of one by one.
 
-In: a recipe. Out: batches.jsonl and batches/ in the run folder (batch_ledger.py); answers are taken in by batch_collect.py.
+In: a recipe. Out: batches.jsonl and batches/ in the run folder (batches/ledger.py); answers are taken in by batch_collect.py.
 Nothing is submitted twice: what is about to be asked for is on disk before it is asked for, and after a kill it is looked
-for at the endpoint under our own name for it before anything is asked again (batch_asking.py).
+for at the endpoint under our own name for it before anything is asked again (batches/asking.py).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from r1distill.batch_asking import refresh, submit_all
-from r1distill.batch_files import Limits, Part, Style, drop_parts
-from r1distill.batch_ledger import (
+from r1distill.batches.asking import refresh, submit_all
+from r1distill.batches.files import Limits, Part, Style, drop_parts
+from r1distill.batches.ledger import (
     Batch,
     BatchLedger,
     batches_folder,
@@ -29,8 +29,8 @@ from r1distill.batch_ledger import (
     read_batches,
     request_file,
 )
-from r1distill.batch_plan import base_url, export_kinds, plan_files, release_strays, reserve, submit_kinds
-from r1distill.batch_waiting import Waiting, came, waiting
+from r1distill.batches.plan import base_url, export_kinds, plan_files, release_strays, reserve, submit_kinds
+from r1distill.batches.waiting import Waiting, came, waiting
 from r1distill.errors import UsageError
 from r1distill.ledger import storage_errors
 from r1distill.problems import ProblemSet

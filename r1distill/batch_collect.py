@@ -1,6 +1,6 @@
 """Taking in what came back: `batch collect` fetches the results of batches that have ended, `batch import` reads files.
 
-In: batches.jsonl, or result files that others made. Out: traces and failures (batch_intake.py). Lines are joined by
+In: batches.jsonl, or result files that others made. Out: traces and failures (batches/intake.py). Lines are joined by
 custom_id, in any order. A batch is closed only when its rows are on disk, so that a kill in between costs nothing but
 reading its files again.
 """
@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from r1distill.batch_asking import Clients, refresh, trouble
-from r1distill.batch_files import result_ids
-from r1distill.batch_intake import CollectSummary, Find, Intake, Requests, Totals, open_intake, trace_id
-from r1distill.batch_ledger import (
+from r1distill.asking.owed import Wanted, harvest_wanted
+from r1distill.batches.asking import Clients, refresh, trouble
+from r1distill.batches.files import result_ids
+from r1distill.batches.intake import CollectSummary, Find, Intake, Requests, Totals, open_intake, trace_id
+from r1distill.batches.ledger import (
     Batch,
     BatchLedger,
     Item,
@@ -24,10 +25,9 @@ from r1distill.batch_ledger import (
     read_items,
     result_files,
 )
-from r1distill.batch_plan import release
-from r1distill.batch_waiting import Waiting, waiting
+from r1distill.batches.plan import release
+from r1distill.batches.waiting import Waiting, waiting
 from r1distill.errors import InputError, UsageError
-from r1distill.owed import Wanted, harvest_wanted
 from r1distill.problems import ProblemSet
 from r1distill.recipe import Recipe
 from r1distill.run import Run

@@ -106,8 +106,8 @@ def filter(
     from r1distill import filter as verb
     from r1distill import filter_files
     from r1distill.errors import UsageError
-    from r1distill.measure_only import measure_files, measure_run
-    from r1distill.plain_files import changed_defaults
+    from r1distill.filtering.measure_only import measure_files, measure_run
+    from r1distill.filtering.plain_files import changed_defaults
     from r1distill.recipe import load_recipe
     from r1distill.shards import parse_shard
 

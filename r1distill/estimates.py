@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from r1distill.account import is_paid
+from r1distill.asking.account import is_paid
+from r1distill.asking.owed import Plan, escalated
 from r1distill.index import Index
 from r1distill.ledger import read_at
-from r1distill.owed import Plan, escalated
 from r1distill.recipe import Recipe
 from r1distill.records import Trace
 from r1distill.run import Run

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from r1distill.ask import Asker
+from r1distill.asking.desk import Terms
+from r1distill.asking.owed import Wanted, owed, want
 from r1distill.checks import build_checks
 from r1distill.checks.correct import Correct
 from r1distill.checks.grading import grade_many
 from r1distill.checks.running import CodeRun
-from r1distill.desk import Terms
 from r1distill.errors import RecipeError
 from r1distill.ledger import Ledger, write_atomic
-from r1distill.owed import Wanted, owed, want
 from r1distill.problems import load_problems
 from r1distill.recipe import Recipe
 from r1distill.recipe_sections import EvaluateSection, PromptsSection

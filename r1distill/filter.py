@@ -16,27 +16,20 @@ from typing import Any
 
 import msgspec
 
-from r1distill.cards import card
 from r1distill.checks import Check, build_checks
-from r1distill.chosen import Chosen, choose, run_sources
 from r1distill.errors import InputError, NothingKeptError
-from r1distill.filter_diff import Earlier, read_earlier
-from r1distill.filter_diff import tell as tell_diff
-from r1distill.funnel import FilterSummary, Parted, nothing_kept_sentence, print_summary
-from r1distill.index import Index
-from r1distill.judging import Heard, has_judge, hear
-from r1distill.ledger import storage_errors, write_atomic
-from r1distill.logprobs_beside import logprob_inputs, logprobs_for, measure_logprobs
-from r1distill.measure import Judged, Logprobs
-from r1distill.outputs import FILES, make_example
-from r1distill.parquet_files import COLUMNS
-from r1distill.plain_files import Plain, plain
-from r1distill.prompts import student_template
-from r1distill.recipe import Recipe
-from r1distill.records import Example, Message, Trace, digest
-from r1distill.run import Run, stage_id
-from r1distill.show import Show
-from r1distill.sift import (
+from r1distill.filtering.cards import card
+from r1distill.filtering.chosen import Chosen, choose, run_sources
+from r1distill.filtering.diff import Earlier, read_earlier
+from r1distill.filtering.diff import tell as tell_diff
+from r1distill.filtering.funnel import FilterSummary, Parted, nothing_kept_sentence, print_summary
+from r1distill.filtering.judging import Heard, has_judge, hear
+from r1distill.filtering.logprobs_beside import logprob_inputs, logprobs_for, measure_logprobs
+from r1distill.filtering.measure import Judged, Logprobs
+from r1distill.filtering.outputs import FILES, make_example
+from r1distill.filtering.parquet_files import COLUMNS
+from r1distill.filtering.plain_files import Plain, plain
+from r1distill.filtering.sift import (
     Known,
     Material,
     earlier_summary,
@@ -47,7 +40,14 @@ from r1distill.sift import (
     sift,
     values_read,
 )
-from r1distill.tracefiles import READER_VERSION, TraceFiles
+from r1distill.filtering.tracefiles import READER_VERSION, TraceFiles
+from r1distill.index import Index
+from r1distill.ledger import storage_errors, write_atomic
+from r1distill.prompts import student_template
+from r1distill.recipe import Recipe
+from r1distill.records import Example, Message, Trace, digest
+from r1distill.run import Run, stage_id
+from r1distill.show import Show
 
 __all__ = ["FilterSummary", "filter", "filter_files"]
 
@@ -163,11 +163,12 @@ def filter_files(
     _refuse_own_outputs(files, to)
     way = plain(files, recipe, format, columns)
     traces = way.reader(scratch=None if dry_run else to)
-    origins = traces.fingerprints()
+    traces.refuse_odd_files()
     if not dry_run:
         with storage_errors(to):
             to.mkdir(parents=True, exist_ok=True)  # without it the index would forget what is measured
     with open_index(to, dry_run) as index:
+        origins = traces.fingerprints(index)
         traces.remember_in(index)
         way, heard = _heard(way, recipe, to, traces.lines, index, dry_run, show)
         stage = _stage_of_files(way, [*(digest(item) for item in origins), *heard.inputs])

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from r1distill.account import is_paid
+from r1distill.asking.account import is_paid
+from r1distill.asking.owed import Plan
 from r1distill.errors import R1DistillError
 from r1distill.estimates import TeacherEstimate
-from r1distill.owed import Plan
 from r1distill.recipe import Recipe
 from r1distill.show import counted, dollars
 from r1distill.teachers.keys import api_key

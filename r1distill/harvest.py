@@ -12,25 +12,25 @@ from typing import NamedTuple
 
 import msgspec
 
-from r1distill.account import Account, check_budget, is_paid, opened, spent
 from r1distill.ask import Asker
-from r1distill.batch_ledger import slots_out
-from r1distill.desk import Terms, TokenStore
+from r1distill.asking.account import Account, check_budget, is_paid, opened, spent
+from r1distill.asking.desk import Terms, TokenStore
+from r1distill.asking.live import LiveFile
+from r1distill.asking.owed import harvest_plan
+from r1distill.asking.tally import Tally
+from r1distill.batches.ledger import slots_out
 from r1distill.errors import LockedError, StopRunError
 from r1distill.estimates import estimates
 from r1distill.harvest_summary import HarvestSummary, started, summarise
 from r1distill.index import Index
 from r1distill.ledger import Ledger, is_being_written, read_at, starting_gate
-from r1distill.live import LiveFile
-from r1distill.logprob_store import LogprobStore
-from r1distill.owed import harvest_plan
+from r1distill.logprobs.store import LogprobStore
 from r1distill.problems import ProblemSet
 from r1distill.recipe import Recipe
 from r1distill.records import Trace, split_ceiling
 from r1distill.run import Run
 from r1distill.shards import Shard, in_shard
 from r1distill.show import Show
-from r1distill.tally import Tally
 from r1distill.teachers.endpoints import open_endpoint
 from r1distill.teachers.keys import api_key
 from r1distill.teachers.notes import recipe_notes

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
+from r1distill.asking.owed import Plan
+from r1distill.asking.tally import Tally, tokens_text
 from r1distill.errors import StopRunError
 from r1distill.estimates import TeacherEstimate
 from r1distill.forecast import COLUMNS, covered, plan_notes, table
-from r1distill.owed import Plan
 from r1distill.show import Show, counted, dollars, duration
-from r1distill.tally import Tally, tokens_text
 
 
 class HarvestSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from r1distill.filtering.tracefiles import Taken, TraceFiles
 from r1distill.imported import imported_prompts, imported_slot, run_folder_of
 from r1distill.importers import Detector
 from r1distill.importers.fields import read_row
@@ -24,7 +25,6 @@ from r1distill.ledger import Ledger, write_atomic
 from r1distill.queries import batched
 from r1distill.records import AnswerKind, Prompt, Trace, digest
 from r1distill.run import Run
-from r1distill.tracefiles import Taken, TraceFiles
 
 CHUNK = 500
 SEVERAL_TURNS = (

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import msgspec
 
+from r1distill.asking.owed import harvest_wanted
 from r1distill.errors import InputError, R1DistillError, UsageError
 from r1distill.import_files import NO_FILES, carry_prompts, holds_own_traces, open_files, take_files
 from r1distill.imported import imported_prompts, is_imported
 from r1distill.importers.detect import chosen_formats
 from r1distill.index import content_digest
 from r1distill.ledger import Ledger, read_lines, storage_errors, write_atomic
-from r1distill.logprob_spool import FILE_NAME, whole_frames
-from r1distill.owed import harvest_wanted
+from r1distill.logprobs.spool import FILE_NAME, whole_frames
 from r1distill.problems import ProblemSet
 from r1distill.queries import batched
 from r1distill.recipe import Recipe

@@ -17,10 +17,10 @@ from r1distill.errors import InputError
 from r1distill.evaluate import evaluate
 from r1distill.evaluate import tell as tell_scores
 from r1distill.filter import filter as filter_traces
+from r1distill.filtering.judging import check_judges
 from r1distill.harvest import harvest
 from r1distill.harvest_summary import HarvestSummary
 from r1distill.harvest_summary import tell as tell_harvest
-from r1distill.judging import check_judges
 from r1distill.problems import load_problems
 from r1distill.prompts import load_template, student_template
 from r1distill.recipe import Recipe

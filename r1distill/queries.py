@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from r1distill.records import Finish
 
 T = TypeVar("T")
@@ -54,6 +56,25 @@ class Holdings(NamedTuple):
     """Traces that another run paid for."""
     from_files: int
     """Answers that came from files of others; no recipe ever asks for them."""
+
+
+class Made(NamedTuple):
+    """What a check measured on a trace, as the index keeps it."""
+
+    trace_id: str
+    key: str
+    raw: bytes
+    """JSON."""
+
+
+SHORT_ID = 16
+MADE = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
+"""A row of the index: (key, JSON) of what was measured on a trace at one time."""
+
+
+def short_id(trace_id: str) -> str:
+    """Enough of a trace's id to find its rows by; two traces that share it share rows, which their keys tell apart."""
+    return trace_id[:SHORT_ID]
 
 
 OWN_FILE = "name GLOB 'part-[0-9]*-of-[0-9]*.jsonl' OR name='part-batch.jsonl'"
@@ -174,11 +195,11 @@ class Queries:
     def measured(self, trace_ids: Iterable[str]) -> dict[str, bytes]:
         """All that checks have measured on these traces, as JSON by key."""
         found: dict[str, bytes] = {}
-        for chunk in batched(trace_ids, 500):
+        for chunk in batched(map(short_id, trace_ids), 500):
             marks = ",".join("?" * len(chunk))
-            found.update(
-                self.db.execute(f"SELECT key, value FROM measurements WHERE trace_id IN ({marks})", chunk)
-            )
+            query = f"SELECT made FROM measurements WHERE trace IN ({marks}) ORDER BY number"
+            for (made,) in self.db.execute(query, chunk):
+                found.update(MADE.decode(made))
         return found
 
 

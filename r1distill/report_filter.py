@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 
-from r1distill.funnel import mix_sentence
+from r1distill.filtering.funnel import mix_sentence
+from r1distill.filtering.mixing import Mix
+from r1distill.filtering.suspects import SuspectRow
 from r1distill.imported import imported_prompts
 from r1distill.ledger import read_lines
-from r1distill.mixing import Mix
 from r1distill.records import Prompt, Trace
 from r1distill.run import Run
-from r1distill.suspects import SuspectRow
 
 EXAMPLES_KEPT = 3
 MOST_REASONS = 12

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from r1distill.asking.parties import Party, teacher_parties
 from r1distill.errors import InputError, RecipeError
-from r1distill.parties import Party, teacher_parties
 from r1distill.prompts import Template, student_template
 from r1distill.recipe import Recipe
 from r1distill.recipe_sections import PriceSection, StudentSection, TeacherSection

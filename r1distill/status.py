@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import msgspec
 
-from r1distill.account import spent
-from r1distill.batch_ledger import slots_out
+from r1distill.asking.account import spent
+from r1distill.asking.live import live
+from r1distill.asking.owed import Plan, harvest_plan
+from r1distill.batches.ledger import slots_out
 from r1distill.errors import R1DistillError
+from r1distill.filtering.judges import judging_so_far
 from r1distill.index import Index
-from r1distill.judges import judging_so_far
-from r1distill.live import live
-from r1distill.owed import Plan, harvest_plan
 from r1distill.queries import Queries, Standing
 from r1distill.recipe import Recipe
 from r1distill.run import PromptFile, Run

@@ -213,8 +213,8 @@ def reading(options: Options) -> list[Row]:
 
 def read_and_copy(path: Path) -> dict[str, float]:
     """CPU seconds of the filter's own reader over a file, and of copying its lines one by one."""
-    from r1distill.sift import read_places
-    from r1distill.tracefiles import TraceFiles
+    from r1distill.filtering.sift import read_places
+    from r1distill.filtering.tracefiles import TraceFiles
 
     files = TraceFiles([path], "math")
     started_s = time.process_time()

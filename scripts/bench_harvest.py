@@ -224,7 +224,7 @@ def write_finished(folder: Path, finished: int, more: int) -> None:
     sys.path.insert(0, str(SCRIPTS.parent))
     import msgspec
 
-    from r1distill.owed import harvest_wanted
+    from r1distill.asking.owed import harvest_wanted
     from r1distill.problems import load_problems
     from r1distill.recipe import parse_recipe
     from r1distill.records import Trace, Usage, split_ceiling, trace_id_of

@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from r1distill.tracefiles import TraceFiles  # noqa: E402
+from r1distill.filtering.tracefiles import TraceFiles  # noqa: E402
 
 WORDS = """
 so we let the first number be x and note that 3 + 4 = 7 wait therefore sum check again because each integer of or not
@@ -122,7 +122,7 @@ def peak_mb(path: Path) -> float:
     """Peak memory of a child that reads a file, in MB."""
     code = (
         "import sys, resource; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
-        "from r1distill.tracefiles import TraceFiles;"
+        "from r1distill.filtering.tracefiles import TraceFiles;"
         "n = sum(1 for _ in TraceFiles([Path(sys.argv[2])], 'math', keep_lines=False).taken());"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )

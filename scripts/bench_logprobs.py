@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from r1distill.logprob_store import LogprobStore
+from r1distill.logprobs.store import LogprobStore
 from r1distill.teachers.logprobs import decode
 
 HERE = Path(__file__).resolve().parent.parent

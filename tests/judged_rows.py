@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from r1distill.checks import Judgement
-from r1distill.judged import Judged, Place, Source
+from r1distill.filtering.judged import Judged, Place, Source
 from r1distill.recipe_sections import SelectSection
 from r1distill.records import Prompt, Trace, Usage
 

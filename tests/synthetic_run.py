@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
+from r1distill.asking.owed import Wanted, harvest_wanted
 from r1distill.evaluate import EvaluateSummary
 from r1distill.filter import filter
 from r1distill.ledger import Ledger
-from r1distill.owed import Wanted, harvest_wanted
 from r1distill.problems import load_problems
 from r1distill.recipe import Recipe, load_recipe
 from r1distill.records import Failure, Trace, Usage, trace_id_of

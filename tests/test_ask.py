@@ -12,16 +12,16 @@ import pytest
 from fake_teacher import Act, FakeTeacher, Request, Script, answer, error, hang, raw, stream_answer
 
 from r1distill import ask as ask_module
-from r1distill import patience
 from r1distill.ask import Asker
-from r1distill.desk import Terms
+from r1distill.asking import patience
+from r1distill.asking.desk import Terms
+from r1distill.asking.exchange import request_body
+from r1distill.asking.owed import Wanted
+from r1distill.asking.tally import Tally
 from r1distill.errors import StopRunError, StorageError
-from r1distill.exchange import request_body
 from r1distill.ledger import Ledger
-from r1distill.owed import Wanted
 from r1distill.recipe_sections import HarvestSection, PriceSection
 from r1distill.records import Failure, Message, Trace, slot_of
-from r1distill.tally import Tally
 from r1distill.teachers import pace
 from r1distill.teachers.client import Endpoint
 

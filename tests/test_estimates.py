@@ -13,14 +13,14 @@ import pytest
 from fake_teacher import FakeTeacher, answer
 from small_run import KEY, KEY_VARIABLE, SmallRun
 
+from r1distill.asking.live import LiveFile, live
+from r1distill.asking.tally import Tally
 from r1distill.errors import InputError, RecipeError
 from r1distill.forecast import covered, missing_keys, table
 from r1distill.harvest_summary import HarvestSummary, lines
 from r1distill.harvest_summary import tell as tell_harvest
-from r1distill.live import LiveFile, live
 from r1distill.show import Show
 from r1distill.status import status, tell
-from r1distill.tally import Tally
 from r1distill.teachers.price_guess import guessed_usd
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from r1distill import measure
+from r1distill.asking.owed import harvest_wanted
 from r1distill.checks.finish import Finish
 from r1distill.errors import InputError, NothingKeptError
 from r1distill.filter import FilterSummary, filter
+from r1distill.filtering import measure
 from r1distill.ledger import Ledger
-from r1distill.owed import harvest_wanted
 from r1distill.problems import load_problems
 from r1distill.recipe import Recipe, parse_recipe
 from r1distill.records import Trace, Usage, trace_id_of

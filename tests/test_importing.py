@@ -12,16 +12,16 @@ import pytest
 from fake_teacher import FakeTeacher, Request, answer, error
 from small_run import KEY, KEY_VARIABLE, SmallRun
 
-from r1distill import logprob_store
 from r1distill.errors import InputError, UsageError
 from r1distill.filter import filter
 from r1distill.importing import import_runs, lines
-from r1distill.logprob_reading import read
-from r1distill.logprob_store import LogprobStore
+from r1distill.logprobs import store as logprob_store
+from r1distill.logprobs.reading import read
+from r1distill.logprobs.store import LogprobStore
+from r1distill.logprobs.tokens import TokenLogprobs
 from r1distill.recipe import parse_recipe
 from r1distill.run import Run
 from r1distill.teachers.logprobs import decode
-from r1distill.token_logprobs import TokenLogprobs
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from r1distill import index as module
 from r1distill.errors import StorageError
 from r1distill.index import Index
 from r1distill.ledger import Ledger, read_at
-from r1distill.records import Failure, Measurement, Trace, Usage, trace_id_of
+from r1distill.queries import SHORT_ID, Made
+from r1distill.records import Failure, Trace, Usage, trace_id_of
 
 
 def trace(
@@ -293,11 +294,21 @@ def test_many_readers_beside_a_writer_count_nothing_twice(place: Place) -> None:
 
 
 def test_measurements_are_kept_by_their_key(place: Place) -> None:
-    rows = [Measurement(f"k{n}", f"t{n}", "length", {"tokens": n}) for n in range(1200)]
+    rows = [Made(f"t{n}", f"k{n}", b'{"tokens":%d}' % n) for n in range(1200)]
     with Index(place.path) as index:
         index.store(rows)
-        index.store([Measurement("k1", "t1", "length", {"tokens": -1})])
+        index.store([Made("t1", "k1", b'{"tokens":-1}')])
     with Index(place.path) as index:
         found = index.measured([f"t{n}" for n in range(1300)])
     assert len(found) == 1200
     assert (found["k0"], found["k1"]) == (b'{"tokens":0}', b'{"tokens":-1}')
+
+
+def test_measurements_of_traces_whose_ids_begin_alike_are_told_apart_by_their_keys(place: Place) -> None:
+    one, other = "a" * SHORT_ID + "1", "a" * SHORT_ID + "2"
+    with Index(place.path) as index:
+        index.store([Made(one, "k1", b"{}"), Made(one, "k2", b'{"n":1}'), Made(other, "k3", b'{"n":2}')])
+        index.store([Made(one, "k2", b'{"n":3}')])
+        assert index.measured([one])["k2"] == b'{"n":3}'
+        assert index.measured([other])["k3"] == b'{"n":2}'
+        assert index.measured(["b" * SHORT_ID]) == {}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from r1distill.asking.owed import harvest_wanted
 from r1distill.errors import InputError, R1DistillError, RecipeError
-from r1distill.owed import harvest_wanted
 from r1distill.problems import load_problems, to_prompt
 from r1distill.prompts import Template, load_template, student_template
 from r1distill.recipe import Recipe, parse_recipe

@@ -14,11 +14,11 @@ from synthetic_run import SyntheticRun
 
 from r1distill import plots
 from r1distill.errors import InputError
+from r1distill.filtering.suspects import SuspectRow
 from r1distill.recipe import load_recipe
 from r1distill.report import limits, report
 from r1distill.report_filter import SHOWN_CHARS
 from r1distill.run import Run, read_json
-from r1distill.suspects import SuspectRow
 
 HOSTILE = (
     "</pre><script>alert(1)</script><img src=x onerror=alert(1)> \"'><svg/onload=alert(1)> "

@@ -14,7 +14,7 @@ from small_run import KEY, KEY_VARIABLE, SmallRun
 
 from r1distill.errors import StopRunError
 from r1distill.harvest_summary import lines
-from r1distill.logprob_reading import read
+from r1distill.logprobs.reading import read
 from r1distill.teachers import pace, retry
 
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from r1distill.token_logprobs import TokenLogprobs
+from r1distill.logprobs.tokens import TokenLogprobs
 
 
 def record(

@@ -50,7 +50,9 @@ class Raised(NamedTuple):
     """For a person."""
 
 
-Begun = Value | Job | Raised
+Begun = bytes | Job | Raised
+"""A measurement as JSON, or what is left to do for it."""
+_RESULTS = msgspec.json.Decoder(list[list[tuple[str, msgspec.Raw]]])
 Posted = list[tuple[Ticket, list[Wanted]]]
 
 
@@ -101,9 +103,9 @@ class Ahead:
             (result,) = self._pool.wait(ticket)
             if result.value is None:
                 continue
-            for item, made in zip(piece, msgspec.json.decode(result.value["begun"]), strict=True):
+            for item, made in zip(piece, _RESULTS.decode(result.value["begun"]), strict=True):
                 found.update(
-                    ((item.at, column), _begun(one)) for column, one in zip(item.columns, made, strict=True)
+                    ((item.at, column), _begun(*one)) for column, one in zip(item.columns, made, strict=True)
                 )
         return found
 
@@ -131,12 +133,14 @@ def _source(check: Check) -> tuple[str, str]:
     return str(sys.modules[type(check).__module__].__file__), type(check).__name__
 
 
-def _begun(made: list[Any]) -> Begun:
-    kind, content = made
-    if kind == "job":
-        function, args, base, timeout_s = content
-        return Job(function, tuple(args), base, timeout_s)
-    return Raised(*content) if kind == "error" else content
+def _begun(kind: str, raw: msgspec.Raw) -> Begun:
+    if kind == "value":
+        return bytes(raw)
+    content = msgspec.json.decode(raw)
+    if kind == "error":
+        return Raised(*content)
+    function, args, base, timeout_s = content
+    return Job(function, tuple(args), base, timeout_s)
 
 
 @functools.lru_cache(maxsize=1)
@@ -171,6 +175,8 @@ def begin_many(path: str, text: bytes) -> Value:
 def _begin(check: Check, prompt: Prompt, trace: Trace) -> list[Any]:
     try:
         found = check.begin(prompt, trace)
+        if not isinstance(found, Job | dict):
+            raise TypeError(f"a measurement is a dict, not {type(found).__name__}")
     except Exception as error:  # noqa: BLE001 - the fence around one check on one trace
         return ["error", [f"error: {type(error).__name__}", f"{type(error).__name__}: {error}"]]
     return ["job", list(found)] if isinstance(found, Job) else ["value", found]

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from r1distill.logprobs.tokens import TokenLogprobs
 from r1distill.records import Outcome, Prompt, Trace
-from r1distill.token_logprobs import TokenLogprobs
 
 Value = dict[str, Any]
 """What a check measured on one trace: plain JSON, no NaN."""

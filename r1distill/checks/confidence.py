@@ -31,8 +31,8 @@ from r1distill.checks.token_confidence import (
     measures,
     token_confidences,
 )
+from r1distill.logprobs.tokens import TokenLogprobs
 from r1distill.records import Prompt, Trace
-from r1distill.token_logprobs import TokenLogprobs
 
 NO_ALTERNATIVES = "no alternatives (harvest.top_logprobs)"
 NO_PART = "where the reasoning ends is unknown"

@@ -21,7 +21,7 @@ from itertools import accumulate, islice
 from math import fsum, inf
 from typing import NamedTuple
 
-from r1distill.token_logprobs import TokenLogprobs, unpack
+from r1distill.logprobs.tokens import TokenLogprobs, unpack
 
 LEAST_ALTERNATIVES = 2
 """With one alternative C_i would be the opposite: high where the teacher is unsure."""

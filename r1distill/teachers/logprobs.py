@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from r1distill.logprobs.tokens import TokenLogprobs, unpack, with_reasoning_end
 from r1distill.teachers.plain_logprobs import Plain, PlainEntry, PlainToken, PlainWire, is_spelled
 from r1distill.teachers.replies import decode_json
 from r1distill.thinking import Split
-from r1distill.token_logprobs import TokenLogprobs, unpack, with_reasoning_end
 
 __all__ = ["Decoded", "Gathering", "TokenLogprobs", "decode", "read_logprobs"]
 

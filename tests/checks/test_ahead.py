@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import cast
 
+import msgspec
 import pytest
 
 from r1distill.checks import Check, Job, Value, build_checks
@@ -59,16 +60,19 @@ def test_workers_begin_as_this_process_does() -> None:
     traces = [trace(number, f"So \\boxed{{{number % 3}+x}}.") for number in range(300)]
     found = begun(checks, traces)
     here = {
-        (item.at, column): check.begin(item.prompt, item.trace)
+        (item.at, column): made if isinstance(made, Job) else msgspec.json.encode(made)
         for item in wanted(checks, traces)
         for column, check in enumerate(checks.values())
+        for made in [check.begin(item.prompt, item.trace)]
     }
     assert found == here
     assert any(isinstance(value, Job) for value in found.values())
 
 
 def test_a_check_of_the_user_is_loaded_there(own: dict[str, Check]) -> None:
-    values: list[Any] = list(begun(own, [trace(n) for n in range(200)]).values())
+    values = [
+        msgspec.json.decode(cast("bytes", raw)) for raw in begun(own, [trace(n) for n in range(200)]).values()
+    ]
     assert {value["count"] for value in values} == {50}
     assert os.getpid() not in {value["pid"] for value in values}
 
@@ -76,7 +80,7 @@ def test_a_check_of_the_user_is_loaded_there(own: dict[str, Check]) -> None:
 def test_an_error_is_told(own: dict[str, Check]) -> None:
     found = begun(own, [trace(0), trace(1, "raise")])
     assert found[1, 0] == Raised("error: KeyError", "KeyError: 'no'")
-    assert isinstance(found[0, 0], dict)
+    assert isinstance(found[0, 0], bytes)
 
 
 def test_what_a_worker_dies_of_is_left_to_the_caller(own: dict[str, Check]) -> None:

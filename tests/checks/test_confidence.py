@@ -16,8 +16,8 @@ from r1distill.checks import build_checks
 from r1distill.checks.base import NO_LOGPROBS, UNMEASURED, Row, Value
 from r1distill.checks.confidence import NO_ALTERNATIVES, NO_PART, Confidence
 from r1distill.checks.token_confidence import Measures, group_means, token_confidences
+from r1distill.logprobs.tokens import TokenLogprobs
 from r1distill.records import Prompt, Trace
-from r1distill.token_logprobs import TokenLogprobs
 
 MINUS = -math.inf
 

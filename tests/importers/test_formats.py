@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from r1distill.filtering.tracefiles import Taken, TraceFiles
 from r1distill.importers import Context, Detector, Found, traces_of
 from r1distill.importers.detect import chosen_formats
 from r1distill.importers.table import FORMATS, names
-from r1distill.tracefiles import Taken, TraceFiles
 
 FIXTURES = Path(__file__).parent / "fixtures"
 Q = "A shelf holds 3 boxes of 4 pears. How many pears is that?"

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from r1distill.filtering.tracefiles import TraceFiles
 from r1distill.importers import Context, Detector, Found, Unread, traces_of
 from r1distill.importers.table import FORMATS, names
-from r1distill.tracefiles import TraceFiles
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOOD = b'{"question": "q", "response": "<think>r</think>a"}'

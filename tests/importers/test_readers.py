@@ -17,10 +17,10 @@ import pytest
 from backports import zstd
 
 from r1distill.errors import InputError
+from r1distill.filtering.tracefiles import TraceFiles
 from r1distill.importers import readers
 from r1distill.importers.limits import FREE_BYTES, MAX_LINE_BYTES
 from r1distill.importers.readers import BOMB, TOO_LONG, Line, lines_of
-from r1distill.tracefiles import TraceFiles
 
 ROWS: list[dict[str, Any]] = [
     {"question": f"q{i}\n", "response": f"<think>a</think>{i} €"} for i in range(40)

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r1distill.logprobs.tokens import TokenLogprobs, position_of_reasoning_end
 from r1distill.teachers.logprobs import Gathering, decode, read_logprobs
 from r1distill.thinking import SPELLINGS, Split
-from r1distill.token_logprobs import TokenLogprobs, position_of_reasoning_end
 
 VALUES = st.one_of(st.floats(-9000, 0, allow_nan=False), st.just(-9999.0), st.integers(-50, 0))
 ENTRIES = st.tuples(st.binary(max_size=6), VALUES)

@@ -1,0 +1,1 @@
+"""What `batch.py` is made of: the plan of a batch, its files, its ledger, the waiting for it and the taking in of its answers."""

@@ -1,0 +1,80 @@
+"""What the files of a set are, so that the same set is known again: path, size, SHA-256 and lines of each.
+
+In: paths, and maybe an index that remembers them. A file whose size, inode and times of change (one of which no program can
+set) are as they were is not read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from r1distill.errors import InputError
+from r1distill.importers.readers import first_bytes
+from r1distill.index import Index
+
+CHUNK_BYTES = 1 << 20
+SETTLED_S = 2.0
+"""A file that was changed within so many seconds may change again without its times telling."""
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS known_files (path TEXT PRIMARY KEY, look TEXT, sha256 TEXT, lines INTEGER)"
+)
+
+
+class Fingerprint(NamedTuple):
+    """One file."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+    lines: int
+
+    def origin(self) -> dict[str, Any]:
+        """As sources.json has it."""
+        return {"path": str(self.path), "bytes": self.size_bytes, "sha256": self.sha256}
+
+
+def fingerprints(paths: list[Path], index: Index | None = None) -> list[Fingerprint]:
+    """One for each file, in their order. Raises InputError for a file that is refused or can't be read."""
+    if index is not None:
+        index.db.execute(TABLE)  # as known_lines: an index that was made before it keeps its measurements
+    return [_fingerprint(path, index) for path in paths]
+
+
+def _fingerprint(path: Path, index: Index | None) -> Fingerprint:
+    first_bytes(path)
+    try:
+        look, place = _look(path), path.resolve()
+        if index is None or not look:
+            return _read(path)
+        query = "SELECT sha256, lines FROM known_files WHERE path=? AND look=?"
+        known = index.db.execute(query, (str(place), look)).fetchone()
+        if known is not None:
+            return Fingerprint(place, path.stat().st_size, *known)
+        found = _read(path)
+        if _look(path) == look:
+            row = (str(place), look, found.sha256, found.lines)
+            index.db.execute("INSERT OR REPLACE INTO known_files VALUES (?,?,?,?)", row)
+        return found
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}.") from None
+
+
+def _look(path: Path) -> str:
+    """Differs whenever the file was changed; "" while that can't be told."""
+    now = path.stat()
+    if time.time() - max(now.st_mtime, now.st_ctime) < SETTLED_S:
+        return ""
+    return f"{now.st_dev} {now.st_ino} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
+
+
+def _read(path: Path) -> Fingerprint:
+    sha256, size_bytes, lines = hashlib.sha256(), 0, 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            sha256.update(chunk)
+            size_bytes += len(chunk)
+            lines += chunk.count(b"\n")
+    return Fingerprint(path.resolve(), size_bytes, sha256.hexdigest(), lines)

@@ -1,0 +1,75 @@
+"""Preference pairs: a right answer over a wrong one to the same problem, for DPO and its kin.
+
+Right is a trace that is selected for training; wrong is one that only the correctness check removes, so that form, length
+and finish are no part of the preference. Of the wrong ones the nearest in length is taken: else length is what a preference
+learner learns (Singhal et al., 2023, https://arxiv.org/abs/2310.03716). Rows are TRL's conversational preference form
+(https://huggingface.co/docs/trl/dataset_formats#preference).
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import NamedTuple
+
+import msgspec
+
+from r1distill.checks import Check, Judgement
+from r1distill.checks.correct import Correct
+from r1distill.filtering.funnel import Parted
+from r1distill.filtering.judged import Judged
+from r1distill.records import Message
+
+FORM = ("no answer found", "answer not marked as final")
+
+
+class Pair(NamedTuple):
+    """Two answers to one problem."""
+
+    right: Judged
+    wrong: Judged
+
+
+class PairRow(msgspec.Struct, frozen=True):
+    """One row of pairs.jsonl."""
+
+    trace_id: str
+    rejected_trace_id: str
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+
+
+def preference_pairs(parted: Parted, checks: dict[str, Check], per_prompt: int) -> list[Pair]:
+    """At most `per_prompt` pairs for each problem, each wrong answer in one of them only; in the order of the set."""
+    graders = {name for name, check in checks.items() if isinstance(check, Correct)}
+    wrong: dict[int, list[Judged]] = {}
+    for row, names in zip(parted.rows, parted.removed_by, strict=True):
+        if names and set(names) <= graders and all(_is_wrong(row.judgements[name]) for name in names):
+            wrong.setdefault(row.order, []).append(row)
+    pairs: list[Pair] = []
+    taken: dict[int, int] = {}
+    for right in parted.train:
+        rivals = wrong.get(right.order)
+        if not rivals or taken.get(right.order, 0) >= per_prompt or not _is_right(right, graders):
+            continue
+        nearest = min(rivals, key=lambda row: abs(row.chars - right.chars))
+        rivals.remove(nearest)
+        taken[right.order] = taken.get(right.order, 0) + 1
+        pairs.append(Pair(right, nearest))
+    return pairs
+
+
+def length_ratio(pairs: list[Pair]) -> float | None:
+    """The wrong answers' length over the right ones', in characters, median over the pairs; None without pairs."""
+    ratios = [pair.wrong.chars / max(1, pair.right.chars) for pair in pairs]
+    return round(median(ratios), 3) if ratios else None
+
+
+def _is_wrong(judgement: Judgement) -> bool:
+    """The answer was read and is another one; what has no marked answer has a fault of form."""
+    return judgement.outcome == "FAIL" and judgement.reason not in FORM
+
+
+def _is_right(row: Judged, graders: set[str]) -> bool:
+    """Kept since it is right, not since nobody could tell."""
+    return any(row.judgements[name].outcome == "PASS" for name in graders)

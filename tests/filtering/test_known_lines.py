@@ -1,0 +1,194 @@
+"""Lines that the index knows: what is judged anew is the same as what is read anew."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1distill.errors import InputError, NothingKeptError
+from r1distill.filter import filter_files
+from r1distill.filtering.outputs import FILES
+from r1distill.filtering.plain_files import changed_defaults
+from r1distill.filtering.tracefiles import TraceFiles
+from r1distill.index import Index
+from r1distill.recipe import Recipe
+from r1distill.records import AnswerKind
+
+FIXTURES = Path(__file__).parents[1] / "importers" / "fixtures"
+OUTPUTS = [*(f"{name}.jsonl" for name in FILES), "skipped.jsonl", "sources.json", "README.md"]
+ROWS: list[Any] = [
+    {"question": "1 + 1?", "response": "<think>one and one</think>The answer is 2.", "reference": "2", "source": "a"},
+    {"question": "1 + 1?", "response": "<think>ein Ä</think>Das ist 3.", "reference": "2", "source": "b", "model": "m",
+     "usage": {"completion_tokens": 12}},
+    "{torn",
+    {"question": "1 + 1?", "response": "<think>one and one</think>The answer is 2.", "reference": "2", "source": "a"},
+    {"nothing": "here"},
+    {"question": "2 + 2?", "reasoning": "two and two", "answer": "4", "license": "MIT", "level": 10**30},
+    {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "<think>hm</think>Me."}]},
+    {"problem": "Which?", "generations": ["<think>a</think>b", "<think>c</think>d"], "correctness_math_verify": [True, False]},
+    {"conversations": [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "<think>hm</think>There."}]},
+]  # fmt: skip
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def limit(tokens: int) -> Recipe:
+    return changed_defaults((f"filter.checks.length.max_tokens={tokens}",))
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes().replace(bytes(folder), b"") for name in OUTPUTS}
+
+
+def told(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "summary.json").read_bytes())
+    return {name: found[name] for name in found.keys() - {"folder", "elapsed_s", "measured", "cached"}}
+
+
+def same_as_afresh(files: list[Path], to: Path, tokens: int, **how: Any) -> None:
+    """`to` was filled before; it is judged anew, and so is a folder that knows nothing."""
+    fresh = to.parent / f"fresh-{tokens}"
+    for folder in (to, fresh):
+        with suppress(NothingKeptError):  # the files are there all the same
+            filter_files(files, folder, limit(tokens), **how)
+    assert outputs(to) == outputs(fresh)
+    assert told(to) == told(fresh)
+
+
+def known(folder: Path) -> int:
+    with Index(folder / "index.sqlite") as index:
+        return int(index.db.execute("SELECT COUNT(*) FROM known_lines").fetchone()[0])
+
+
+def no_parsing(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The lines that are parsed to know what they are."""
+    parsed: list[bytes] = []
+    from r1distill.filtering import tracefiles
+
+    real = tracefiles.traces_of
+
+    def noting(line: bytes, *rest: Any) -> Any:
+        parsed.append(line)
+        return real(line, *rest)
+
+    monkeypatch.setattr(tracefiles, "traces_of", noting)
+    return parsed
+
+
+def test_judged_anew_is_as_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, to = write(tmp_path / "t.jsonl", ROWS), tmp_path / "out"
+    filter_files([source], to, limit(1000))
+    # Two lines are equal; the torn ones, the row of two traces and the number that is too large are not kept.
+    assert known(to) == 4
+    same_as_afresh([source], to, 2)
+    parsed = no_parsing(monkeypatch)
+    summary = filter_files([source], to, limit(3))
+    assert summary.measured == 0
+    lines = source.read_bytes().splitlines()
+    assert parsed == [lines[2], lines[4], lines[5], lines[7]]
+
+
+def test_what_changes_is_noticed(tmp_path: Path) -> None:
+    source, to = write(tmp_path / "t.jsonl", ROWS), tmp_path / "out"
+    filter_files([source], to, limit(1000))
+    # Another order, so that other rows are the first of their problem, and a new row.
+    write(source, [ROWS[1], ROWS[0], *ROWS[5:], {**ROWS[0], "reference": "3"}])
+    same_as_afresh([source], to, 1001)
+    write(source, [{**ROWS[0], "response": "<think>no</think>5"}])
+    same_as_afresh([source], to, 1002)
+    other = write(tmp_path / "u.jsonl", ROWS[3:])
+    same_as_afresh([other, source], to, 1003)
+
+
+def test_the_same_lines_packed(tmp_path: Path) -> None:
+    source, to = write(tmp_path / "t.jsonl", ROWS), tmp_path / "out"
+    filter_files([source], to, limit(1000))
+    packed = tmp_path / "t.jsonl.gz"
+    packed.write_bytes(gzip.compress(source.read_bytes()))
+    same_as_afresh([packed], to, 1001)
+
+
+def test_another_way_of_reading_is_another_line(tmp_path: Path) -> None:
+    row = {"question": "q?", "response": "<think>a</think>b", "other": "<think>c</think>d"}
+    source, to = write(tmp_path / "t.jsonl", [row]), tmp_path / "out"
+    for tokens, column in enumerate(("response", "other"), 1000):
+        same_as_afresh([source], to, tokens, columns={"question": "question", "answer": column})
+    assert b"c\\n</think>\\n\\nd" in (to / "train.jsonl").read_bytes()
+    same_as_afresh([source], to, 1002)
+    assert known(to) == 3
+
+
+@pytest.mark.parametrize("kinds", [("math", "text"), ("text", "math")])
+def test_the_kind_of_answer_counts(tmp_path: Path, kinds: tuple[AnswerKind, AnswerKind]) -> None:
+    source = write(tmp_path / "t.jsonl", ROWS)
+    with Index(tmp_path / "index.sqlite") as index:
+        for kind in (*kinds, kinds[1]):
+            reader = TraceFiles([source], kind)
+            reader.remember_in(index)
+            assert {one.prompt.answer_kind for one in reader.sources()} == {kind}
+
+
+def test_saved_problems_count(tmp_path: Path) -> None:
+    """In a run folder a row's problem stands beside it, and may be corrected."""
+    trace = {"id": "i", "slot": "s", "prompt_id": "p", "sample": 0, "teacher": "t", "model": "m", "messages": [
+        {"role": "user", "content": "1 + 1?"}], "reasoning": "r", "answer": "The answer is 2.", "finish": "stop"}  # fmt: skip
+    folder = tmp_path / "run" / "traces"
+    folder.mkdir(parents=True)
+    source, to = write(folder / "t.jsonl", [trace]), tmp_path / "out"
+    for tokens, answer in ((1000, "2"), (1001, "3")):
+        write(tmp_path / "run" / "prompts.jsonl", [{"id": "p", "question": "1 + 1?", "answer": answer}])
+        with suppress(NothingKeptError):
+            filter_files([source], to, limit(tokens))
+    assert b"wrong" in (to / "verdicts.jsonl").read_bytes()
+
+
+def test_requests_beside_are_asked_for_each_time(tmp_path: Path) -> None:
+    results, requests = FIXTURES / "openai-batch.jsonl", tmp_path / "requests.jsonl"
+    requests.write_bytes((FIXTURES / "openai-batch.requests.jsonl").read_bytes())
+    with Index(tmp_path / "index.sqlite") as index:
+        for _ in range(2):
+            reader = TraceFiles([results, requests], "math")
+            reader.remember_in(index)
+            assert len(list(reader.sources())) == 2
+        reader = TraceFiles([results], "math")
+        reader.remember_in(index)
+        with pytest.raises(InputError, match="name the file with the requests beside it"):
+            list(reader.sources())
+
+
+def sources_of(path: Path, index: Index | None) -> list[tuple[Any, ...]]:
+    reader = TraceFiles([path], "math")
+    if index is not None:
+        reader.remember_in(index)
+    found = [(s.order, s.prompt, s.trace, s.place, s.content, s.about) for s in reader.sources()]
+    return [*found, (reader.prompts, reader.asked, reader.questions, list(reader.skipped), reader.notes())]
+
+
+NEED_ANOTHER = {"openai-batch", "openai-batch.requests", "stored-completions.messages"}
+"""Fixtures that hold no trace without the file beside them."""
+ALONE = sorted(path for path in FIXTURES.glob("*.jsonl") if path.stem not in NEED_ANOTHER)
+
+
+@pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)
+def test_every_format_comes_back_as_it_was(tmp_path: Path, path: Path) -> None:
+    wanted = sources_of(path, None)
+    with Index(tmp_path / "index.sqlite") as index:
+        assert sources_of(path, index) == wanted
+        assert sources_of(path, index) == wanted
+
+
+def test_what_an_index_holds_of_another_version_is_read_anew(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", ROWS)
+    wanted = sources_of(path, None)
+    with Index(tmp_path / "index.sqlite") as index:
+        sources_of(path, index)
+        index.db.execute("UPDATE known_lines SET value=x'00'")
+        assert sources_of(path, index) == wanted
