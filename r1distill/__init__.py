@@ -11,6 +11,7 @@ an r1distill.errors.R1DistillError. The functions stand in front of the modules 
 such a module comes by `from r1distill.harvest import HarvestSummary`.
 """
 
+from r1distill import starting as starting  # first: from here on Ctrl-C shows no traceback
 from r1distill.evaluate import evaluate
 from r1distill.export import export
 from r1distill.filter import filter, filter_files

@@ -1,7 +1,8 @@
 """VERB evaluate: teacher, base and student on held-out problems, through one asking path and one grading path.
 
 In: a recipe and the adapter of the last training. Out: answers in evaluate/traces/ (a ledger like a harvest's), and
-evaluate/<id>/ with answers.jsonl (one graded row per answer) and summary.json (scores, differences, sizes).
+evaluate/<id>/ with answers.jsonl (one graded row per answer) and summary.json (scores, differences, sizes); the scores also
+go into the card of the trained student.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from r1distill.checks.grading import grade_many
 from r1distill.checks.running import CodeRun
 from r1distill.errors import RecipeError
 from r1distill.ledger import Ledger, write_atomic
+from r1distill.model_card import put_scores
 from r1distill.problems import load_problems
 from r1distill.recipe import Recipe
 from r1distill.recipe_sections import EvaluateSection, PromptsSection
 from r1distill.records import Prompt, Trace, digest
 from r1distill.run import Run, stage_id
 from r1distill.runtime import Contestant, contestants
-from r1distill.scores import Difference, GradedAnswer, Score, score_all
+from r1distill.scores import MODES, Difference, GradedAnswer, Score, score_all
 from r1distill.show import Show
 
 
@@ -97,7 +99,27 @@ def evaluate(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | No
             b"".join(msgspec.json.encode(r) + b"\n" for r in rows),
         )
         run.finish_stage("evaluate", identity, msgspec.to_builtins(summary))
+    if not dry_run and not exam.interrupted and not exam.still_owed and "student" in section.models:
+        _tell_the_card(run, summary)
     return summary
+
+
+def _tell_the_card(run: Run, summary: EvaluateSummary) -> None:
+    """Put the scores into the card beside the trained weights, those of this very student."""
+    trained = run.latest("train")
+    if trained is None:
+        return
+    lines = [
+        (
+            f"{s.who} on {s.problems}, pass@1 {mode} ({s.n_problems:,} problems, 95%)",
+            percent(getattr(s, mode)),
+        )
+        for s in summary.scores
+        for mode in MODES
+    ]
+    lines += [("compared", difference.sentence()) for difference in summary.differences]
+    for weights in ("adapter", "model"):
+        put_scores(trained[0] / weights / "README.md", lines)
 
 
 def examine(

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from r1distill.errors import InputError, LockedError, MissingPackageError, UsageError
 from r1distill.exports.gguf_model import Quant, size_of
+from r1distill.exports.intact import damage
 from r1distill.exports.summary import ExportSummary, Format
 from r1distill.exports.writing import SUMMARY, Plan, disk_errors, weights_name, write_about, write_folder
 from r1distill.ledger import storage_errors
@@ -45,7 +46,8 @@ def export(
     dry_run: bool = False,
     show: Show | None = None,
 ) -> ExportSummary:
-    """Write the run's trained student into the folder `to`, which must be new or empty, or hold this very export.
+    """Write the run's trained student into the folder `to`, which must be new or empty, or hold this very export; a damaged
+    one is written again.
 
     `quant` is for GGUF only (default f16). With `evaluate`, it is scored on the recipe's held-out problems, a quantised one
     against itself unquantised. Raises UsageError, RecipeError, InputError (no training, a student or tokenizer that the
@@ -55,7 +57,7 @@ def export(
     plan = _plan(recipe, run, to, format, quant, dry_run)
     if evaluate and recipe.evaluate is None:
         raise UsageError("--evaluate needs held-out problems, and the recipe has no [evaluate] table.")
-    there = _there(plan)
+    there = _there(plan, show)
     if dry_run:
         return _say_plan(plan, there, show)
     _require_packages()
@@ -92,23 +94,35 @@ def _plan(recipe: Recipe, run: Run, to: Path, format: Format, quant: Quant | Non
     return Plan(summary, trained, student, to)
 
 
-def _there(plan: Plan) -> ExportSummary | None:
-    """The export that the folder holds already, if it is this one. Raises InputError when it holds anything else."""
+def _there(plan: Plan, show: Show) -> ExportSummary | None:
+    """The export that the folder holds already, if it is this one and whole. Raises InputError when it holds anything else."""
     if not plan.to.exists():
         return None
     if not plan.to.is_dir():
         raise InputError(f"{plan.to} is a file; name a new folder for the export.")
-    found = read_json(plan.to / SUMMARY)
-    if found is not None:
-        try:
-            summary = msgspec.convert(found, ExportSummary)
-        except msgspec.ValidationError:
-            summary = None
-        if summary is not None and summary.same_as(plan.summary):
+    summary = _summary_in(plan.to)
+    if summary is not None and summary.same_as(plan.summary):
+        broken = damage(plan.to, summary.files)
+        if broken is None:
             return msgspec.structs.replace(summary, folder=str(plan.to))
-    if any(plan.to.iterdir()):
+        show.note(f"The export is damaged ({broken}), so it is written again.")
+    elif summary is not None:
+        raise InputError(
+            f"{plan.to} holds another export: {summary.sentence()}, not {plan.summary.sentence()}; name a new folder, or "
+            "remove it."
+        )
+    elif any(plan.to.iterdir()):
         raise InputError(f"{plan.to} is not empty; name a new folder for the export.")
     return None
+
+
+def _summary_in(folder: Path) -> ExportSummary | None:
+    """What export.json in a folder says; None when there is none of ours."""
+    found = read_json(folder / SUMMARY)
+    try:
+        return None if found is None else msgspec.convert(found, ExportSummary)
+    except msgspec.ValidationError:
+        return None
 
 
 def _say_plan(plan: Plan, there: ExportSummary | None, show: Show) -> ExportSummary:

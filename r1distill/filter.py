@@ -20,7 +20,7 @@ from r1distill.checks import Check, build_checks
 from r1distill.errors import InputError, NothingKeptError
 from r1distill.filtering.cards import card
 from r1distill.filtering.chosen import Chosen, choose, run_sources
-from r1distill.filtering.diff import Earlier, read_earlier
+from r1distill.filtering.diff import Earlier, read_earlier, unchanged
 from r1distill.filtering.diff import tell as tell_diff
 from r1distill.filtering.funnel import FilterSummary, Parted, nothing_kept_sentence, print_summary
 from r1distill.filtering.judging import Heard, has_judge, hear
@@ -30,7 +30,6 @@ from r1distill.filtering.outputs import FILES, make_example
 from r1distill.filtering.parquet_files import COLUMNS
 from r1distill.filtering.plain_files import Plain, plain
 from r1distill.filtering.sift import (
-    Known,
     Material,
     earlier_summary,
     finished,
@@ -73,7 +72,7 @@ def filter(
         earlier = _before(run) if diff else None
         done = finished(run.stage("filter", stage), stage)
         if done is not None and (earlier is None or earlier.folder.name == stage):
-            return heard.complete(_up_to_date(run, done, dry_run, show))
+            return heard.complete(_up_to_date(run, done, dry_run, earlier is not None, show))
         messages = [template.messages(prompt) for prompt in chosen.prompts]
         material = run_material(
             run, chosen, stage, messages, index, lambda p, s: card(p, s, heard.checks, recipe, chosen.prompts), logprobs,
@@ -89,7 +88,7 @@ def filter(
                 dry_run,
                 show,
                 earlier,
-                _known(heard, chosen),
+                heard.found,
             )
         )
     if not dry_run:
@@ -108,10 +107,6 @@ def _heard_of_run(
     sources = functools.partial(run_sources, run, chosen)
     keep = values_read(checks, recipe.filter.select)
     return hear(recipe, checks, run.folder, sources, len(chosen.refs), index, dry_run, show, keep)
-
-
-def _known(heard: Heard, chosen: Chosen) -> Known | None:
-    return None if heard.found is None else Known(heard.found, dict(enumerate(chosen.prompts)))
 
 
 def _before(run: Run) -> Earlier | None:
@@ -138,7 +133,7 @@ def run_material(
     paths = [run.ledger_folder("traces") / name for name in chosen.names]
     return Material(
         run.stage("filter", stage), stage, len(chosen.refs), len(chosen.prompts), lambda: run_sources(run, chosen),
-        lambda p: read_places(paths, p), example, facts, describe, logprobs,
+        chosen.prompts, lambda p: read_places(paths, p), example, facts, describe, logprobs,
     )  # fmt: skip
 
 
@@ -174,9 +169,8 @@ def filter_files(
         stage = _stage_of_files(way, [*(digest(item) for item in origins), *heard.inputs])
         done = finished(to, stage)
         if done is not None:
-            return heard.complete(
-                _told(earlier_summary({**done, "folder": str(to), "dry_run": dry_run}), show)
-            )
+            again = earlier_summary({**done, "folder": str(to), "dry_run": dry_run})
+            return heard.complete(_told(_unchanged(again) if diff else again, show))
         earlier = read_earlier(to) if diff else None
         material = _files_material(way, traces, to, stage, recipe)
         found = sift(
@@ -210,13 +204,13 @@ def _files_material(way: Plain, traces: TraceFiles, to: Path, stage: str, recipe
     """The traces of the files and how to write their result."""
 
     def example(line: bytes, row: Judged) -> Example:
-        prompt = traces.prompts[row.order]
-        messages = way.template.messages(prompt) if way.template else traces.asked[row.order]
+        prompt = traces.problems[row.order]
+        messages = way.template.messages(prompt) if way.template else traces.problems.asked(row.order)
         return make_example(traces.reply_of(line), row.trace_id, messages)
 
     return Material(
-        to, stage, traces.lines, 0, traces.sources, traces.lines_at, example, {},
-        lambda p, s: card(p, s, way.checks, recipe, traces.prompts), way.logprobs,
+        to, stage, traces.lines, 0, traces.sources, traces.problems, traces.lines_at, example, {},
+        lambda p, s: card(p, s, way.checks, recipe, traces.problems), way.logprobs,
     )  # fmt: skip
 
 
@@ -224,7 +218,7 @@ def _with_reading(summary: FilterSummary, traces: TraceFiles) -> FilterSummary:
     """The summary with what is known of the files once they are read."""
     notes = [*traces.notes(), *summary.notes]
     return msgspec.structs.replace(
-        summary, prompts=len(traces.questions), unreadable=len(traces.skipped), notes=notes
+        summary, prompts=traces.problems.questions, unreadable=len(traces.skipped), notes=notes
     )
 
 
@@ -246,14 +240,19 @@ def _refuse_own_outputs(files: list[Path], to: Path) -> None:
             )
 
 
-def _up_to_date(run: Run, done: dict[str, Any], dry_run: bool, show: Show) -> FilterSummary:
+def _up_to_date(run: Run, done: dict[str, Any], dry_run: bool, diff: bool, show: Show) -> FilterSummary:
     summary = earlier_summary(
         {**done, "folder": str(run.stage("filter", done["stage_id"])), "dry_run": dry_run}
     )
     if not dry_run:
         run.point_latest("filter", summary.stage_id)
         run.update_manifest("filter", done)
-    return _told(summary, show)
+    return _told(_unchanged(summary) if diff else summary, show)
+
+
+def _unchanged(summary: FilterSummary) -> FilterSummary:
+    """The summary of a run that was up to date, compared with itself."""
+    return msgspec.structs.replace(summary, diff=unchanged(summary))
 
 
 def _told(summary: FilterSummary, show: Show) -> FilterSummary:

@@ -124,6 +124,8 @@ class Harvest:
                 files.account.total_usd,
                 self.recipe.harvest.budget_usd,
             )
+            for text in before.warnings:  # before anything is paid
+                self.show.note_once(text)
             self._retry_failed_now = False  # what fails from now on is not asked again in this call
             tally, stop = self._rounds(files, limit, pilot)
             summary = summarise(before, tally, self._still_owed(before, tally), stop)

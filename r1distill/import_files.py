@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from r1distill.records import AnswerKind, Prompt, Trace, digest
 from r1distill.run import Run
 
 CHUNK = 500
+CHUNK_BYTES = 1 << 20
 SEVERAL_TURNS = (
     "a conversation of several turns can't join a run, whose students are asked one question: "
     "filter its file with --to DIR"
@@ -90,7 +92,7 @@ def take_files(read: TraceFiles, run: Run, *, dry_run: bool = False) -> FilesTak
                     ledger.append_line(row)
     skipped = run.folder / f"skipped-files-{name}.jsonl"
     if not dry_run:
-        keep_prompts(read.prompts, run, name)
+        keep_prompts(read.problems, run, name)
         if len(read.skipped):
             write_atomic(skipped, (msgspec.json.encode(row) + b"\n" for row in read.skipped))
     return FilesTaken(
@@ -128,15 +130,26 @@ def imported(trace: Trace) -> Trace:
 
 def keep_prompts(prompts: Iterable[Prompt], run: Run, name: str) -> None:
     """Add problems to those that the run knows from files: prompts-files-NAME.jsonl. The first of an id counts."""
-    known = {prompt.id for prompt in imported_prompts(run.folder)}
-    new: dict[str, Prompt] = {}
+    path = run.folder / f"prompts-files-{name}.jsonl"
+    new = _new_prompts(prompts, {prompt.id for prompt in imported_prompts(run.folder)})
+    first = next(new, None)
+    if first is not None:
+        before = _read_chunks(path) if path.exists() else ()
+        write_atomic(path, chain(before, (first,), new))
+
+
+def _read_chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _new_prompts(prompts: Iterable[Prompt], known: set[str]) -> Iterator[bytes]:
+    """The lines of those that are not known yet, the first one of each id."""
     for prompt in prompts:
         if prompt.id not in known:
-            new.setdefault(prompt.id, prompt)
-    path = run.folder / f"prompts-files-{name}.jsonl"
-    if new:
-        before = path.read_bytes() if path.exists() else b""
-        write_atomic(path, [before, *(msgspec.json.encode(prompt) + b"\n" for prompt in new.values())])
+            known.add(prompt.id)
+            yield msgspec.json.encode(prompt) + b"\n"
 
 
 def carry_prompts(place: Path, run: Run) -> None:

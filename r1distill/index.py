@@ -76,6 +76,8 @@ class Index(Queries):
         self._on_disk = path is not None
         self.unreadable: list[str] = []
         """Rows of the ledgers caught up with that could not be decoded, as FILE: byte OFFSET."""
+        self.torn: list[str] = []
+        """The same of the measurements taken in."""
 
     def __enter__(self) -> Index:
         """Open it, made anew when it is broken or of another layout. Raises StorageError."""
@@ -247,6 +249,10 @@ class Index(Queries):
         self._forget(MEASUREMENTS, set(paths))
         for name, path in paths.items():
             self._read_file(MEASUREMENTS, name, path, self._add_measurements)
+        places = self.db.execute(
+            "SELECT place FROM unreadable WHERE ledger=? ORDER BY rowid", (MEASUREMENTS,)
+        )
+        self.torn = [place for (place,) in places]
 
     def _add_measurements(self, ledger: str, name: str, path: Path, start: int) -> int:
         decoder, end = msgspec.json.Decoder(_MeasurementRow), start
@@ -254,9 +260,11 @@ class Index(Queries):
             rows = []
             for offset, line in lines:
                 end = offset + len(line) + 1
-                with suppress(*UNREADABLE):
+                try:
                     m = decoder.decode(line)
                     rows.append(Made(m.trace_id, m.key, msgspec.json.encode(m.value)))
+                except UNREADABLE:
+                    self._note_unreadable(ledger, name, f"{path}: byte {offset}")
             self.db.executemany(KEEP, _packed(rows))
         return end
 

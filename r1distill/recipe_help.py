@@ -78,7 +78,7 @@ def _words(annotation: Any) -> str:
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(json.dumps(part) for part in parts)
-    if origin is list:
+    if origin in (list, tuple):
         return f"list of {_words(parts[0])}"
     if origin is dict:
         return "table" if parts[1] is Any else f"table of {_words(parts[1])}s"

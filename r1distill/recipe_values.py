@@ -5,6 +5,7 @@ Each takes a value and returns it, or raises ValueError with the rest of the sen
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from typing import Any
@@ -46,8 +47,26 @@ def _leaves(value: Any, place: str) -> list[tuple[str, Any]]:
     return [leaf for where, item in parts for leaf in _leaves(item, where)]
 
 
+SAMPLING = (
+    "temperature", "top_p", "top_k", "top_a", "min_p", "typical_p", "n", "seed", "stop", "max_tokens", "max_completion_tokens",
+    "min_tokens", "presence_penalty", "frequency_penalty", "repetition_penalty", "repeat_penalty", "logit_bias", "logprobs",
+    "top_logprobs", "reasoning", "reasoning_effort", "thinking", "enable_thinking", "thinking_budget", "include_reasoning",
+    "chat_template_kwargs", "response_format", "service_tier",
+)  # fmt: skip
+"""Parameters of chat completions that servers take (OpenAI's reference, vLLM's sampling parameters, OpenRouter's parameters)."""
+SAME_WORD = 0.85
+"""As alike as a word and the same with a letter wrong (difflib's ratio)."""
+
+
 def sampling(table: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A sampling table: plain, and a ceiling in it is a whole number of tokens."""
+    """A sampling table: plain, a ceiling in it is a whole number of tokens, and no parameter is a mistyped one.
+
+    Parameters that nobody here has heard of pass: servers take some of their own.
+    """
+    for key in table or {}:
+        near = [] if key in SAMPLING else difflib.get_close_matches(key, SAMPLING, n=1, cutoff=SAME_WORD)
+        if near:
+            raise ValueError(f"{key!r} is no parameter that we know; did you mean {near[0]!r}?")
     for key in CEILING_KEYS:
         ceiling = (table or {}).get(key)
         if ceiling is not None and (type(ceiling) is not int or ceiling < 1):
@@ -58,10 +77,11 @@ def sampling(table: dict[str, Any] | None) -> dict[str, Any] | None:
 def caps(table: dict[str, Any]) -> dict[str, Any]:
     """A table of caps by tag: each a whole number of traces, or a table of such numbers by the tag's value."""
     for tag, cap in table.items():
+        least = 0 if isinstance(cap, dict) else 1  # none of one value is a mixture, none of all is a mistake
         for value, most in cap.items() if isinstance(cap, dict) else [("", cap)]:
-            if type(most) is not int or most < 0:
+            if type(most) is not int or most < least:
                 raise ValueError(
-                    f"{f'{tag}.{value}'.rstrip('.')} must be a whole number of traces, at least 0"
+                    f"{f'{tag}.{value}'.rstrip('.')} must be a whole number of traces, at least {least}"
                 )
     return table
 

@@ -122,7 +122,7 @@ class Measurement(msgspec.Struct, frozen=True):
     value: dict[str, Any]
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one check says of one trace."""
 
     trace_id: str
@@ -131,6 +131,8 @@ class Verdict(msgspec.Struct, frozen=True):
     score: float | None
     reason: str
     """Short and countable: the same words for the same kind of fault."""
+    detail: str = ""
+    """What is this trace's own, as the pair that matches; left out where there is nothing."""
 
 
 class Example(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from r1distill.errors import InputError, R1DistillError, UsageError
+from r1distill.exports.intact import damage
 from r1distill.run import open_run, read_json
 from r1distill.runtime import student_weights
 from r1distill.show import Show
@@ -112,6 +113,7 @@ def find(target: Path) -> Source:
     if target.suffix.lower() == ".gguf":
         if not target.is_file():
             raise InputError(f"There is no GGUF file {target}.")
+        _refuse_damaged(target.parent, read_json(target.parent / "export.json") or {}, target.name)
         return Source(target)
     if target.suffix == ".toml" or (target / "recipe.resolved.json").is_file():
         return Source(*student_weights(*open_run(target)))
@@ -124,6 +126,7 @@ def find(target: Path) -> Source:
 
 def _in_folder(folder: Path) -> Source:
     export = read_json(folder / "export.json") or {}
+    _refuse_damaged(folder, export)
     if (folder / "adapter_config.json").is_file():
         return _adapter(folder, export)
     if (folder / "config.json").is_file():
@@ -133,6 +136,17 @@ def _in_folder(folder: Path) -> Source:
         return Source(files[0])
     what = f"{len(files)} GGUF files: name one of them" if files else "neither config.json nor a GGUF file"
     raise InputError(f"{folder} has {what}.")
+
+
+def _refuse_damaged(folder: Path, export: dict[str, object], only: str | None = None) -> None:
+    """Raises InputError when a file of an export is missing or its weights have another size than they were written with."""
+    files = export.get("files")
+    noted = files if isinstance(files, dict) else {}
+    broken = damage(folder, {k: v for k, v in noted.items() if only in (None, k)}, weights_only=True)
+    if broken is not None:
+        raise InputError(
+            f"This export is damaged: {broken}; write it again: r1distill export RUN --to {folder}"
+        )
 
 
 def _adapter(folder: Path, export: dict[str, object]) -> Source:

@@ -73,7 +73,11 @@ SPELLINGS = (
 
 
 def split_thinking(text: str) -> Split:
-    """Take the leading think block out of `text`; both parts come back stripped of white space."""
+    """Take the leading think block out of `text`.
+
+    Both parts come back stripped of white space, since nobody can tell what of it belongs to the tags: blanks at the edges, so
+    also the indent of a first line, are not kept. A harvest stores its answers through here, so none of them has any.
+    """
     text = text.strip()
     start, spelling = _opener(text)
     end, prefilled = _lone_closer(text, start if spelling else len(text))

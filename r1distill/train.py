@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from r1distill import plots
 from r1distill.errors import LockedError
 from r1distill.ledger import read_lines, storage_errors, write_atomic
-from r1distill.model_card import model_card
+from r1distill.model_card import Author, model_card
 from r1distill.objectives import settings
 from r1distill.objectives.quiet import prepare_environment, quiet
 from r1distill.objectives.students import Student
@@ -60,7 +60,7 @@ def train(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None 
         return _train(recipe, run, stage, student, rows, show)
     with _one_at_a_time(run):
         summary = _train(recipe, run, stage, student, rows, show)
-        _write_card(recipe, run, summary, rows)
+        _write_card(recipe, summary, rows)
     run.save_recipe(recipe)
     run.finish_stage("train", stage, msgspec.to_builtins(summary))
     return summary
@@ -115,6 +115,11 @@ def _one_at_a_time(run: Run) -> Iterator[None]:
 
 def _train(recipe: Recipe, run: Run, stage: str, student: Student, rows: Rows, show: Show) -> TrainSummary:
     prepare_environment()
+    if settings.alone_under_accelerate():
+        show.note(
+            "accelerate launch started one process here, as it does without GPUs whatever --num_processes says; for several "
+            "on CPUs: python -m torch.distributed.run --nproc_per_node N -m r1distill train ..."
+        )
     with quiet():
         from r1distill.objectives import prepare, sft
 
@@ -145,15 +150,18 @@ def _train(recipe: Recipe, run: Run, stage: str, student: Student, rows: Rows, s
         rows_cut=ready.too_long - ready.emptied if cut else 0,
         rows_dropped_no_target=ready.no_target,
         rows_dropped_control_tokens=ready.control_tokens,
+        rows_dropped_changed=ready.changed,
         longest_row_tokens=ready.longest_tokens,
         **msgspec.structs.asdict(outcome),
     )
 
 
-def _write_card(recipe: Recipe, run: Run, summary: TrainSummary, rows: Rows) -> None:
+def _write_card(recipe: Recipe, summary: TrainSummary, rows: Rows) -> None:
     """README.md beside the weights, and the loss as a picture where matplotlib is installed."""
     folder = Path(summary.folder)
-    text = model_card(recipe, summary, _teachers(run, {row.trace_id for row in rows.train}))
+    authors = _authors(rows.folder, {row.trace_id for row in rows.train})
+    used = settings.resolved(recipe.train, validate=bool(summary.validation_rows))
+    text = model_card(recipe, summary, authors, _checks(rows.folder), used)
     write_atomic(Path(summary.adapter or summary.model or folder) / "README.md", text.encode())
     metrics = [msgspec.json.decode(line) for _, line in read_lines(folder / "metrics.jsonl")]
     if plots.available() and any(row["loss"] is not None for row in metrics):
@@ -161,14 +169,23 @@ def _write_card(recipe: Recipe, run: Run, summary: TrainSummary, rows: Rows) -> 
         write_atomic(folder / "loss.svg", base64.b64decode(address.partition(",")[2]))
 
 
-def _teachers(run: Run, trained: set[str]) -> Counter[str]:
-    """Rows by the teacher that wrote them, as kept.jsonl of the filter result says; empty where it says nothing."""
-    latest = run.latest("filter")
-    path = latest[0] / "kept.jsonl" if latest else None
-    if path is None or not path.is_file():
+def _authors(filtered: Path, trained: set[str]) -> Counter[Author]:
+    """Rows by who wrote them, as kept.jsonl of the filter result says; empty where it says nothing."""
+    path = filtered / "kept.jsonl"
+    if not path.is_file():
         return Counter()
     rows = (msgspec.json.decode(line) for _, line in read_lines(path))
-    return Counter(str(row["teacher"]) for row in rows if row.get("id") in trained and row.get("teacher"))
+    return Counter(
+        Author(*(str(row.get(key) or "") for key in ("teacher", "model", "model_answered")))
+        for row in rows
+        if row.get("id") in trained and row.get("teacher")
+    )
+
+
+def _checks(filtered: Path) -> list[str]:
+    """The checks that the rows passed, as the filter result's own summary says; empty where it says nothing."""
+    funnel = (read_json(filtered / "summary.json") or {}).get("funnel") or []
+    return [str(row["check"]) for row in funnel if isinstance(row, dict) and row.get("check")]
 
 
 def _figure(value: float | None) -> str:

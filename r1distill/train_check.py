@@ -47,8 +47,8 @@ def check(recipe: Recipe, run: Run, *, show: Show | None = None) -> CheckSummary
         stage_id=stage, base=student.base, method=recipe.train.method, passed=failure is None, failure=failure,
         rows=len(ready.job.rows), validation_rows=len(ready.job.validation), rows_too_long=ready.too_long,
         rows_dropped_no_target=ready.no_target, rows_dropped_control_tokens=ready.control_tokens,
-        longest_row_tokens=ready.longest_tokens, findings=msgspec.to_builtins(ready.findings), shown=ready.shown,
-        estimate=msgspec.to_builtins(ready.footprint),
+        rows_dropped_changed=ready.changed, longest_row_tokens=ready.longest_tokens,
+        findings=msgspec.to_builtins(ready.findings), shown=ready.shown, estimate=msgspec.to_builtins(ready.footprint),
     )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def emit(
 ) -> EmitSummary:
     """Write the tokenised rows and a YAML for `trl sft` into `to`, for another machine to train.
 
-    Raises as `check` does, InputError for a failed proof, StorageError.
+    Raises as `check` does, InputError for a failed proof or a folder that holds anything else, StorageError.
     """
     show = speaker(show)
     need_student(recipe)
@@ -69,6 +69,7 @@ def emit(
         from r1distill.objectives import emit as writer
         from r1distill.objectives import preflight, prepare
 
+        writer.refuse_other_folders(to)
         ready = prepare.prepare(recipe.train, student, rows.train, rows.validation, to, show)
         failure = preflight.failure(ready.findings)
         if failure:

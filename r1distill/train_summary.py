@@ -34,6 +34,8 @@ class TrainSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Without reasoning and answer."""
     rows_dropped_control_tokens: int = 0
     """Their text spells a control token of the student, or a stray think tag."""
+    rows_dropped_changed: int = 0
+    """The student's tokenizer changes their text."""
     longest_row_tokens: int | None = None
     """Prompt and completion of the longest row trained on (a dry run: estimated from characters, over all rows)."""
     steps: int = 0
@@ -52,6 +54,8 @@ class TrainSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Labelled tokens per second of training."""
     elapsed_s: float = 0.0
     """Of the training itself, over all resumptions, without loading."""
+    processes: int = 1
+    """That trained together, as torch counts them."""
     up_to_date: bool = False
 
 
@@ -72,6 +76,7 @@ class CheckSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Over train.sft.max_length (or the student's positions), whatever train.overlong does with them."""
     rows_dropped_no_target: int
     rows_dropped_control_tokens: int
+    rows_dropped_changed: int
     longest_row_tokens: int
     findings: list[dict[str, Any]]
     """check, outcome (ok, note, failed) and text of each, in order."""

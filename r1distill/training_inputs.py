@@ -6,6 +6,7 @@ In: a recipe and a run. Out: Rows, a Student, the stage's id. Nothing here impor
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -27,6 +28,8 @@ class Rows(NamedTuple):
 
     train: list[Example]
     validation: list[Example]
+    folder: Path
+    """The filter result they were read from."""
 
 
 def speaks() -> bool:
@@ -68,7 +71,7 @@ def read_rows(run: Run) -> Rows:
         path = latest[0] / name
         return [decoder.decode(line) for _, line in read_lines(path)] if path.is_file() else []
 
-    found = Rows(rows("train.jsonl"), rows("val.jsonl"))
+    found = Rows(rows("train.jsonl"), rows("val.jsonl"), latest[0])
     if not found.train:
         raise NothingKeptError(
             f"The filter kept no trace to train on ({latest[0] / 'train.jsonl'} is empty); r1distill filter says which "
@@ -94,7 +97,7 @@ def stage_of(recipe: Recipe, student: Student | None, rows: Rows) -> str:
     }
     inputs = [
         f"{part}:{example.trace_id}:{digest(msgspec.to_builtins(example))}"
-        for part, examples in rows._asdict().items()
+        for part, examples in (("train", rows.train), ("validation", rows.validation))
         for example in examples
     ]
     return stage_id(what, inputs)

@@ -152,6 +152,21 @@ def test_a_new_training_is_asked_again_under_the_same_name(world: World) -> None
     assert {request.body["model"] for request in world.server.requests} == {"student-model"}
 
 
+def test_the_students_card_gets_the_scores(world: World) -> None:
+    card = world.run.folder / "train" / "t1" / "adapter" / "README.md"
+    card.parent.mkdir(parents=True)
+    card.write_text("# A student\n\n## Scores\nNot evaluated.\n")
+    world.run.finish_stage("train", "t1", {})
+    world.evaluate(dry_run=True)
+    assert "Not evaluated" in card.read_text()
+    summary = world.evaluate()
+    text = card.read_text()
+    assert "| student on heldout, pass@1 lenient (12 problems, 95%) | 100.0% (" in text
+    assert all(difference.sentence() in text for difference in summary.differences)
+    world.evaluate()
+    assert card.read_text() == text
+
+
 def test_several_sets_and_chosen_models(world: World) -> None:
     world.write_problems(3, "unseen.jsonl")
     (world.folder / "unseen.jsonl").write_text(

@@ -25,6 +25,7 @@ from r1distill.recipe import Recipe, parse_recipe
 from r1distill.records import Example, Message
 from r1distill.run import Run
 from r1distill.runtime import contestants, student_weights
+from r1distill.serve import Source, find
 from r1distill.show import Show
 from r1distill.train import train
 
@@ -204,7 +205,7 @@ def test_export_json_and_the_card_say_what_it_is(trained: Trained, tmp_path: Pat
         "## Teachers",
         "## Licences and terms",
         "## Training",
-        "| lora |",
+        "| learning_rate | 0.02 |",
         "Not scored",
     ):
         assert part in text
@@ -236,10 +237,52 @@ def test_the_same_again_is_up_to_date_and_another_needs_another_folder(
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
     assert export(trained.recipe(), trained.run, tmp_path / "out").up_to_date
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
-    with pytest.raises(InputError, match=r"out is not empty; name a new folder"):
+    other = f"holds another export: tiny of training {trained.summary.stage_id} as merged, not .* as adapter; name a new"
+    with pytest.raises(InputError, match=other):
         export(trained.recipe(), trained.run, tmp_path / "out", format="adapter")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"mine is not empty; name a new folder"):
+        export(trained.recipe(), trained.run, tmp_path / "mine")
     (tmp_path / "empty").mkdir()
     assert export(trained.recipe(), trained.run, tmp_path / "empty", format="adapter").bytes
+
+
+def test_a_damaged_export_is_said_and_written_again(trained: Trained, tmp_path: Path, capsys: Any) -> None:
+    from transformers import AutoModelForCausalLM
+
+    out = tmp_path / "out"
+    export(trained.recipe(), trained.run, out)
+    (out / "notes.txt").write_text("mine")
+    for break_it, words in (
+        (lambda file: file.unlink(), "model.safetensors is missing"),
+        (
+            lambda file: file.write_bytes(file.read_bytes()[:100]),
+            "model.safetensors has 100 bytes instead of",
+        ),
+    ):
+        break_it(out / "model.safetensors")
+        with pytest.raises(
+            InputError, match=rf"This export is damaged: .*{words}.*write it again: r1distill export"
+        ):
+            find(out)
+        assert not export(trained.recipe(), trained.run, out, show=Show()).up_to_date
+        assert words in capsys.readouterr().err
+        assert find(out) == Source(out)
+    assert logits_of(AutoModelForCausalLM.from_pretrained(out), [3, 4, 5]).isfinite().all()
+    assert export(trained.recipe(), trained.run, out).up_to_date
+    assert (out / "notes.txt").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_cut_gguf_is_said_to_be_cut(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    (tmp_path / "export.json").write_text(json.dumps({"files": {"a.gguf": 5000}}))
+    for target in (tmp_path, tmp_path / "a.gguf"):
+        with pytest.raises(InputError, match=r"a\.gguf has 4 bytes instead of 5,000"):
+            find(target)
+    (tmp_path / "b.gguf").write_bytes(b"GGUF")
+    assert find(tmp_path / "b.gguf") == Source(tmp_path / "b.gguf")
 
 
 def test_a_dry_run_says_how_big_and_writes_nothing(trained: Trained, tmp_path: Path, capsys: Any) -> None:

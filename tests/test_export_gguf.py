@@ -8,11 +8,17 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from tiny_student import CHATML, tiny_tokenizer
+from tiny_student import CHATML, composing_tokenizer, tiny_tokenizer
 
 from r1distill.errors import InputError
 from r1distill.exports.gguf_model import size_of, write_gguf
-from r1distill.exports.gguf_vocab import LLAMA3_SPLIT, QWEN2_SPLIT, pre_tokenizer_name, vocabulary
+from r1distill.exports.gguf_vocab import (
+    LLAMA3_SPLIT,
+    QWEN2_SPLIT,
+    normaliser_note,
+    pre_tokenizer_name,
+    vocabulary,
+)
 from r1distill.teachers.embedded import embedded_server
 from r1distill.weights import tensor_shapes
 
@@ -224,6 +230,18 @@ def test_the_vocabulary_says_what_is_control_what_is_text_and_what_is_padding() 
     assert all(len(merge.split(" ")) == 2 for merge in words.merges)
     with pytest.raises(InputError, match="embeddings only 10 rows"):
         vocabulary(tokenizer, CHATML, 10)
+
+
+def test_a_tokenizer_that_changes_texts_is_refused_and_one_that_composes_them_noted() -> None:
+    from tokenizers import normalizers
+
+    assert normaliser_note(tiny_tokenizer()) is None
+    composing = composing_tokenizer()
+    assert "(Unicode NFC), llama.cpp does not" in str(normaliser_note(composing))
+    assert vocabulary(composing, CHATML, len(composing)).pre == "gpt-2"
+    composing.backend_tokenizer.normalizer = normalizers.Lowercase()
+    with pytest.raises(InputError, match=r"changes texts first \('What is 1234 \+ 56\? I' becomes 'what is"):
+        vocabulary(composing, CHATML, len(composing))
 
 
 def test_another_kind_of_tokenizer_is_refused() -> None:

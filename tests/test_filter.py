@@ -356,7 +356,7 @@ def test_odd_values_of_a_check_of_ones_own(cheap: World) -> None:
         odd = [row for row in cheap.rows("verdicts") if row["check"] == "odd"]
         said.append({(row["outcome"], row["reason"]) for row in odd})
     assert said[0] == said[1] == {
-        ("PASS", "odd: None"), ("PASS", "odd: [1, 2]"), ("UNJUDGED", "odd: error: TypeError"),
+        ("UNJUDGED", "odd: error: ValueError"), ("PASS", "odd: [1, 2]"), ("UNJUDGED", "odd: error: TypeError"),
     }  # fmt: skip
 
 
@@ -374,6 +374,29 @@ def test_nothing_kept(cheap: World) -> None:
     )
     with pytest.raises(NothingKeptError):
         cheap.filter()
+
+
+def test_a_check_that_can_judge_nothing_names_the_cure(world: World) -> None:
+    world.harvest({**SAMPLES, "c": ["\\boxed{\\sqrt{2}}"] * 4}, finish="unknown")
+    with pytest.raises(NothingKeptError) as caught:
+        world.filter()
+    assert (
+        'finish can\'t judge any of them: unjudged = "keep" in [filter.checks.finish] lets them pass.'
+        in str(caught.value)
+    )
+    world.data["filter"]["checks"]["finish"] = {"unjudged": "keep"}
+    assert world.filter().kept
+
+
+def test_a_selection_that_leaves_nothing_is_named(cheap: World) -> None:
+    cheap.write_problems([{**row, "tags": {"topic": "sums"}} for row in PROBLEMS])
+    cheap.data["filter"]["select"] = {"caps": {"topic": {"sums": 0}}}
+    with pytest.raises(NothingKeptError) as caught:
+        cheap.filter()
+    assert str(caught.value) == (
+        "No trace is left to train on: 6 of 16 traces passed every check, and the selection took none of them "
+        "(cap of topic=sums: 6); see [filter.select]."
+    )
 
 
 def test_no_traces(world: World) -> None:

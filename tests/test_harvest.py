@@ -19,6 +19,7 @@ from r1distill.errors import LockedError, RecipeError, StopRunError, UsageError
 from r1distill.harvest_summary import lines
 from r1distill.ledger import Ledger
 from r1distill.shards import parse_shard
+from r1distill.show import Show
 from r1distill.teachers import retry
 
 
@@ -422,6 +423,17 @@ def test_an_unreadable_row_is_said_and_asked_again(world: World) -> None:
 
 
 # --- in a process of its own ---
+
+
+def test_warnings_are_told_before_anything_is_asked(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.harvest()
+    with (world.run.folder / "traces" / "part-1-of-1.jsonl").open("a") as ledger:
+        ledger.write('{"odd":1}\n')
+    world.data["harvest"]["samples"] = 3
+    told: list[str] = []
+    world.harvest(show=Show(1), on_trace=lambda trace: told.append(capsys.readouterr().err))
+    assert "an unreadable row was passed over" in told[0]
+    assert "an unreadable row was passed over" not in "".join([*told[1:], capsys.readouterr().err])
 
 
 def end(process: subprocess.Popen[bytes], within_s: float = 30) -> tuple[int, str]:

@@ -1,6 +1,6 @@
 import pytest
 
-from r1distill.model_card import base_name, cell, is_llama, model_card
+from r1distill.model_card import LLAMA_NAME, Author, base_name, cell, is_llama, model_card, put_scores
 from r1distill.recipe import parse_recipe
 from r1distill.train_summary import TrainSummary
 
@@ -19,7 +19,12 @@ def card(base: str = "Qwen/Qwen2.5-1.5B-Instruct", teacher: str = "deepseek-reas
     teachers = {"r1": {"provider": "deepseek", "model": teacher, "sampling": {"max_tokens": 9}}}
     recipe = parse_recipe({"name": "t", "student": {"base": base}, "teacher": teachers})
     return model_card(
-        recipe, summary(base=base, **changed), {"r1": 1200}, [("held-out pass@1", "46.0 (39.2 to 52.9)")]
+        recipe,
+        summary(base=base, **changed),
+        {Author("r1", teacher): 1200},
+        checks=["finish", "my_check"],
+        used={"learning_rate": 2e-4, "lora.r": 16},
+        scores=[("held-out pass@1", "46.0 (39.2 to 52.9)")],
     )
 
 
@@ -29,11 +34,14 @@ def test_card_says_who_taught_what_and_how():
     assert 'base_model: "Qwen/Qwen2.5-1.5B-Instruct"' in text
     assert "| r1 | 1,200 | deepseek-reasoner |" in text
     assert "1,200 rows were trained on, 60 validated with; of the rest 3 were too long" in text
-    assert (
-        "| steps | 450 |" in text
-        and "| lora |" in text
-        and "| loss, first and last tenth | 1.250, 0.500 |" in text
-    )
+    assert "Traces passed these checks: finish, my_check." in text
+    for row in (
+        "steps | 450",
+        "learning_rate | 0.0002",
+        "lora.r | 16",
+        "loss, first and last tenth | 1.250, 0.500",
+    ):
+        assert f"| {row} |" in text
     assert "| held-out pass@1 | 46.0 (39.2 to 52.9) |" in text
     assert "/some/where" not in text
 
@@ -73,6 +81,40 @@ def test_full_model_cut_rows_and_unknown_teacher():
     recipe = parse_recipe({"name": "t"})
     assert "don't say who wrote them" in model_card(recipe, summary(), {})
     assert "Not evaluated" in model_card(recipe, summary(), {})
+    assert "Which checks the traces passed is not known." in model_card(recipe, summary(), {})
+
+
+@pytest.mark.parametrize(
+    ("author", "shown", "llama"),
+    [
+        (Author("imported", "meta-llama/Llama-3.3-70B-Instruct"), "meta-llama/Llama-3.3-70B-Instruct", True),
+        (Author("Llama-3.1-405B"), "unknown", True),
+        (Author("router", "openrouter/auto", "meta-llama/llama-3.3-70b"), "openrouter/auto", True),
+        # the recipe's teacher of the same name is another one
+        (Author("r1", "Qwen/QwQ-32B"), "Qwen/QwQ-32B", False),
+        (Author("x", "q.gguf@0123", "/opt/llama.cpp/q.gguf"), "q.gguf@0123", False),
+    ],
+)
+def test_imported_traces_speak_for_themselves(author, shown, llama):
+    teachers = {"r1": {"provider": "deepseek", "model": "deepseek-reasoner"}}
+    text = model_card(parse_recipe({"name": "t", "teacher": teachers}), summary(), {author: 7})
+    rows, licences = text.split("## Licences")
+    assert f"| {author.teacher} | 7 | {shown} |" in rows
+    assert ('"Built with Llama"' in rows) is llama
+    assert (LLAMA_NAME in licences) is llama
+
+
+def test_scores_of_a_later_evaluation_get_into_the_card(tmp_path):
+    file = tmp_path / "README.md"
+    put_scores(file, [("student", "1%")])
+    assert not file.exists()
+    file.write_text(model_card(parse_recipe({"name": "t"}), summary(), {}))
+    for score in ("40.0% (33-47)", "41.0% (34-48)"):
+        put_scores(file, [("student on heldout", score)])
+        text = file.read_text()
+        assert text.count("## Scores") == 1 and "Not evaluated" not in text
+        assert text.endswith(f"| student on heldout | {score} |\n")
+    assert "## Training" in text and "40.0%" not in text
 
 
 def test_text_of_others_is_no_markup():

@@ -110,6 +110,11 @@ PROBLEMS = '[prompts]\nproblems = "p.jsonl"\n'
             "'teacher.r1.sampling': max_tokens must be a whole number",
         ),
         (BASE + "sampling = { max_tokens = 0 }", "max_tokens must be a whole number"),
+        (
+            BASE + "sampling = { temprature = 0.6 }",
+            "'temprature' is no parameter that we know; did you mean 'temperature'?",
+        ),
+        (BASE + "sampling = { topp = 0.6 }", "did you mean 'top_p'?"),
         (BASE + "sampling = { temperature = nan }", "temperature is nan, which JSON can't hold"),
         (BASE + "sampling = { a = [{ b = inf }] }", "a[0].b is inf"),
         (BASE + "extra_body = { day = 2026-11-22 }", "'teacher.r1.extra_body': day is a date"),
@@ -159,6 +164,10 @@ def test_byte_order_mark_is_read_over(tmp_path: Path) -> None:
         ('name="other"', lambda r: r.name == "other"),
         ("teacher.r1.model=org/model:free", lambda r: r.teacher["r1"].model == "org/model:free"),
         ("teacher.r1.sampling.temperature=0", lambda r: r.teacher["r1"].sampling["temperature"] == 0),
+        (
+            "teacher.r1.sampling={ mirostat_tau = 5 }",
+            lambda r: r.teacher["r1"].sampling == {"mirostat_tau": 5},
+        ),
         ("teacher.r1.sampling={ top_p = 0.5 }", lambda r: r.teacher["r1"].sampling == {"top_p": 0.5}),
         ('teacher."r.2".parallel=2', lambda r: r.teacher["r.2"].parallel == 2),
         ("filter.select.per_prompt=1", lambda r: r.filter.select.per_prompt == 1),

@@ -33,6 +33,7 @@ def test_units_types_and_defaults() -> None:
     assert found["prompts.limit"].default == ""
     assert found["train.lora"].default.startswith("default { r = 16, ")
     assert found["teacher"].type == "tables by name"
+    assert found["filter.checks.contamination.benchmarks"].type == "list of text"
 
 
 def test_the_text_is_readable() -> None:

@@ -108,6 +108,22 @@ def test_how_programs_end(box: Box) -> None:
     assert run(box, "print('\ud800')").error == "UnicodeEncodeError"
 
 
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("raise SystemExit(3)", "exit status 3"),
+        ("import sys; sys.exit('no')", "exit status 1"),
+        ("raise SystemExit(-1)", "exit status 255"),
+        ("import os, sys; sys.stdout.flush(); os._exit(4)", "exit status 4"),
+        ("raise SystemExit", ""),
+        ("raise SystemExit(False)", ""),
+    ],
+)
+def test_an_exit_status_is_an_error(box: Box, how: str, error: str) -> None:
+    ran = run(box, f"print(1)\n{how}")
+    assert (ran.output, ran.error) == (b"1\n", error)
+
+
 def test_time_is_limited(box: Box) -> None:
     started = time.monotonic()
     assert run(box, "x = 7 ** (7 ** 10)").stop == "timeout"  # inside one long C call

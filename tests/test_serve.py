@@ -76,6 +76,7 @@ def test_an_export_answers_with_a_key_until_ctrl_c(gguf: Path) -> None:
             address, json=body, headers={"Authorization": f"Bearer {KEY}"}, timeout=60, trust_env=False
         )
         assert answer.json()["usage"]["completion_tokens"] >= 1
+        assert answer.json()["model"] == served["model"]  # no path
         child.send_signal(signal.SIGINT)
         _, told = child.communicate(timeout=30)
     assert (child.returncode, refused(served["url"])) == (0, True)

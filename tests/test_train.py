@@ -15,6 +15,7 @@ from r1distill.errors import (
     RecipeError,
     StorageError,
 )
+from r1distill.model_card import LLAMA_NAME
 from r1distill.recipe import parse_recipe
 from r1distill.run import Run
 from r1distill.show import Show
@@ -65,6 +66,22 @@ def test_train_writes_what_it_promises(student, tmp_path, capsys):
     assert (folder / "example.txt").read_text().count("trained on what stands between") == 3
     assert "<|im_end|> in 1" in told
     assert "Warning" not in told
+    card = (folder / "adapter/README.md").read_text()
+    assert "Which checks the traces passed is not known." in card
+    for setting in ("learning_rate | 0.0002", "num_train_epochs | 1", "lora.r | 16", "rows per step | 4"):
+        assert f"| {setting} |" in card
+
+
+def test_the_card_says_what_the_filter_result_says_not_todays_recipe(student, tmp_path):
+    run = run_with_rows(tmp_path, [row(n) for n in range(3)])
+    stage = tmp_path / "filter/f1"
+    (stage / "summary.json").write_text(json.dumps({"funnel": [{"check": "finish"}, {"check": "mine"}]}))
+    kept = [{"id": f"t{n}", "teacher": "imported", "model": "meta/Llama-3.3-70B"} for n in range(3)]
+    (stage / "kept.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    summary = train(recipe(student, sft={**SFT, "max_steps": 1}), run)
+    card = (Path(summary.adapter) / "README.md").read_text()
+    assert "Traces passed these checks: finish, mine." in card
+    assert "| imported | 3 | meta/Llama-3.3-70B |" in card and LLAMA_NAME in card
 
 
 def test_same_again_is_up_to_date_and_other_settings_are_not(student, tmp_path):

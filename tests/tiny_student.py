@@ -41,6 +41,15 @@ def tiny_tokenizer(template: str | None = CHATML, eos: str = "<|im_end|>") -> An
     return tokenizer
 
 
+def composing_tokenizer() -> Any:
+    """One that composes characters (Unicode NFC) before it looks at a text, as Qwen's do."""
+    from tokenizers import normalizers
+
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    return tokenizer
+
+
 def save_tiny_student(folder: Path, template: str | None = CHATML, eos: str = "<|im_end|>") -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from r1distill.answers.claims import negated
+
 TAIL_CHARS = 400
 """A last line longer than this states nothing that one could read."""
 SENTENCE = re.compile(r"(?<=[.!?])[*_]{0,2} +(?=[A-Z*$\\])")
@@ -23,6 +25,8 @@ DIGITS = re.compile(r"(?<![\w.,/-])-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?(?![\w^/\\]
 CONCLUDES = re.compile(
     r"(?:So|Thus|Therefore|Hence|Altogether|Finally|Consequently|In (?:total|all|conclusion))\b"
 )
+DENIES = re.compile(r"\b(?:not|never|cannot|neither|wrong|incorrect)\b|n't", re.IGNORECASE)
+DOUBTS = re.compile(r"n't (?:think|believe|say|claim|mean)\b|\bdoubt\b", re.IGNORECASE)
 SOLUTION = re.compile(r"is (?:the|our|its) [A-Za-z ]{1,40}$")
 MATHEMATICAL = re.compile(r"[\d\\]")
 
@@ -36,6 +40,8 @@ def closing_value(text: str) -> str | None:
     if len(line) > TAIL_CHARS:
         return None
     sentence = SENTENCE.split(line)[-1].strip().rstrip(" .!")
+    if sentence.endswith("?") or DOUBTS.search(sentence):
+        return None
     spans = list(SPAN.finditer(sentence))
     if spans and (value := _spanned(sentence, spans)) is not None:
         return value
@@ -43,7 +49,8 @@ def closing_value(text: str) -> str | None:
     if bare is not None and MATHEMATICAL.search(bare[1]):
         return bare[1].strip()
     numbers = DIGITS.findall(sentence)
-    return numbers[0] if len(numbers) == 1 and not spans and CONCLUDES.match(sentence) else None
+    concludes = CONCLUDES.match(sentence) and not DENIES.search(sentence)
+    return numbers[0] if len(numbers) == 1 and not spans and concludes else None
 
 
 def _spanned(sentence: str, spans: list[re.Match[str]]) -> str | None:
@@ -51,9 +58,13 @@ def _spanned(sentence: str, spans: list[re.Match[str]]) -> str | None:
     last = spans[-1]
     before, behind = sentence[: last.start()], sentence[last.end() :].strip()
     value = next(group for group in last.groups() if group)
+    if negated(before, len(before)):
+        return None
     if STATES.search(before) and UNIT.fullmatch(behind):
         return value.rpartition(": ")[2] if ": " in value else last.group()
     if len(spans) == 1 and "=" in value and CONCLUDES.match(sentence) and SOLUTION.match(behind):
         return last.group()
+    if DENIES.search(sentence):
+        return None
     only_number = len(spans) == 1 and last[1] and DIGIT.search(value) and not DIGIT.search(before + behind)
     return value.rpartition(": ")[2] if only_number else None

@@ -7,11 +7,13 @@ A program passes a test when
   empty lines at both ends; two words that are numbers, one of them with a point or an exponent, may differ by 1e-6, absolute
   or relative; all other words have to be the same;
 - (a function) the call returns the value: tuples are lists, numbers as above where one is no integer;
-- (assertions) they raise nothing. The program could look at them: no other kind shows it what is expected.
+- (assertions) they raise nothing. Tricks can meet them: an object that says it equals everything, or a program that looks at
+  the assertions. No other kind of test shows a program what is expected.
 
-All tests have to pass; the first that does not ends the grading. A program that runs out of its time, memory or output fails
-like one that is wrong; when nobody is to blame (a package that is missing, too many tests for the time in all) nobody can
-tell. Nothing runs without the caller's consent: `grade_exact` alone never runs anything.
+A program that ends with an exit status other than 0 passes no test, whatever it printed. All tests have to pass; the first
+that does not ends the grading. A program that runs out of its time, memory or output fails like one that is wrong; when
+nobody is to blame (a package that is missing, too many tests for the time in all) nobody can tell. Nothing runs without the
+caller's consent: `grade_exact` alone never runs anything.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ from r1distill.answers.outcome import Grade, shown
 from r1distill.errors import R1DistillError
 from r1distill.sandbox import Box, Limits, Program, Ran, execute
 
-NOT_RUN = "code is not run (allow_exec = false)"
+NOT_RUN = "code is not run: to run it in a sandbox, add --set filter.checks.correct.allow_exec=true"
 NO_TESTS = "no tests"
+BAD_TESTS = "tests: "
+"""How the reasons begin when there are tests that can't be read: as good as none."""
 NO_BLOCK = "no code block"
 NO_PACKAGE = "a package that is not here"
 """Programs find the standard library only."""

@@ -7,19 +7,33 @@ from __future__ import annotations
 
 import re
 
+from r1distill.answers.claims import NUMBER, negated
 from r1distill.answers.lists import ORDERING, read_collection, same_collection
 from r1distill.answers.normalise import latex, squeezed, without_name
 from r1distill.answers.numbers import Number, based_digits, read_colons, read_number, same_number, same_unit
-from r1distill.answers.words import is_words, label, letter, same_phrase, same_words, saying, spelled_number
-
-NUMBER = re.compile(
-    r"(?<![\w.,])-?\$? ?-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?%?|(?<![\w.])-?\.\d+%?"
+from r1distill.answers.words import (
+    is_verbal,
+    is_words,
+    label,
+    letter,
+    same_phrase,
+    same_words,
+    saying,
+    spelled_number,
 )
+
+THOUSANDS_GROUP = re.compile(r"0\d\d")
+"""A part of (1,000), which is no pair of 1 and 0."""
 LIST_SPLIT = re.compile(r",| and | or |;")
 RESIDUE = re.compile(
     r"(?:[A-Za-z] ?\\equiv ?)?([^()]{1,80}?) ?(?:\( ?\\?mod(?![A-Za-z])|\\pmod(?![A-Za-z])) ?\{? ?(\d{1,9}) ?\}?\)?"
 )
 """A number and its modulus."""
+DOUBT = re.compile(
+    r"\b(?:or|if|unless|otherwise|maybe|perhaps|possibly|than|not|no|never|wrong|incorrect|false|except|between|least|most)\b|n't|\?",
+    re.IGNORECASE,
+)
+"""Words beside a number that may make it another one, or none."""
 LIST_SIGNS = (",", ";", " and ", " or ", "\\pm", "\\mp", "\\cup", "<", ">", "\\le", "\\ge")
 PROSE = re.compile(
     r"(?<![\\A-Za-z])(?!(?:[a-zA-Z]?matrix|cases|aligned?|sqrt|sinh|cosh|tanh|arcsin|arccos|arctan|frac|begin|array)(?![A-Za-z]))[A-Za-z]{4,}"
@@ -150,6 +164,8 @@ def _same_part(reference: str, answer: str) -> bool | None:
     """One part of a list: plain numbers, equal spellings, and lists of them."""
     if squeezed(reference) == squeezed(answer):
         return True
+    if THOUSANDS_GROUP.fullmatch(reference) or THOUSANDS_GROUP.fullmatch(answer):
+        return False
     left, right = read_number(reference), read_number(answer)
     if left is not None and right is not None:
         equal = same_number(left, right)
@@ -167,15 +183,19 @@ def _same_prose(reference: str, answer: str) -> bool | None:
     if words is not None:
         return words
     if is_words(left) and (read_number(right) is not None or letter(right) is not None):
-        return False
+        return False if is_verbal(left) else None
     wanted = read_number(left)
-    if wanted is None or not PROSE.search(right) or "\\" in right:
+    if wanted is None or "\\" in right:
+        return None
+    numbers = list(NUMBER.finditer(right))
+    if len(numbers) == 1 and negated(right, numbers[0].start()):
+        return False
+    if not PROSE.search(right):
         return None
     if not any(char.isdigit() for char in right):
         return False if is_words(right) and saying(right) is None else None
-    numbers = NUMBER.findall(right)
-    number = read_number(latex(numbers[0])) if len(numbers) == 1 else None
-    return None if number is None else same_number(wanted, number)
+    number = read_number(latex(numbers[0].group())) if len(numbers) == 1 else None
+    return None if number is None or DOUBT.search(right) else same_number(wanted, number)
 
 
 def _result(answer: str) -> Number | None:

@@ -20,6 +20,12 @@ PHRASE = re.compile(
     r"|^[#*_]{1,6} ?(?:the )?answer[*_]{0,3}[ \t]{0,8}\n[\s*_]{0,8}",
     re.IGNORECASE | re.MULTILINE,
 )
+SUPPOSED = re.compile(
+    r"(?:\b(?:if|whether|unless|suppose|supposing|assume|assuming|doubt|wonder)|n't (?:think|believe|say|claim|mean))"
+    r"(?: that)?(?: (?:the|our|your|my|this))?(?: (?:final|correct|right|expected|true))? ?$",
+    re.IGNORECASE,
+)
+"""In front of "answer is": nobody says that it is."""
 LINE_LABEL = re.compile(r"^[ \t*]{0,4}A[*]{0,2}:[ \t*]{0,4}(?=\S)", re.MULTILINE)
 BETWEEN_BOXES = re.compile(
     r"(?:[\s$]|\\q?quad(?![A-Za-z])|\\[,;:! ()\[\]]){0,12}"
@@ -27,6 +33,11 @@ BETWEEN_BOXES = re.compile(
     r"(?:[\s$]|\\q?quad(?![A-Za-z])|\\[,;:! ()\[\]]){0,12}(?:[A-Za-z] ?= ?)?"
 )
 SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
+GOES_ON = re.compile(
+    r"[ \t*_]{0,3}(?:\?|,? {0,2}(?:and|or|otherwise|if|unless|maybe|perhaps|possibly)\b|, ?(?:\$|\\\())",
+    re.IGNORECASE,
+)
+"""Behind a formula: a question, or further values."""
 TAG = "<answer>"
 LAST_PHRASES = 4
 """So many phrases are looked at, from the end."""
@@ -155,6 +166,9 @@ def after_phrase(text: str, wants: re.Pattern[str] | None = None) -> str | None:
     phrases = list(deque(PHRASE.finditer(text), maxlen=LAST_PHRASES)) or list(
         deque(LINE_LABEL.finditer(text), maxlen=1)
     )
+    phrases = [
+        found for found in phrases if not SUPPOSED.search(text, max(0, found.start() - 60), found.start())
+    ]
     clauses = [first_clause(text[found.end() : found.end() + CLAUSE_CHARS].lstrip()) for found in phrases]
     known = [clause for clause in clauses if clause]
     wanted = [clause for clause in known if wants is not None and wants.search(clause)]
@@ -163,11 +177,23 @@ def after_phrase(text: str, wants: re.Pattern[str] | None = None) -> str | None:
 
 
 def first_clause(text: str) -> str:
-    r"""`text` up to the end of its first sentence or line; a formula in $...$ or \(...\) at its start is kept whole."""
+    r"""`text` up to the end of its first sentence or line, "" for a question. A formula in $...$ or \(...\) at its start is
+    kept whole; what follows it belongs to it only when it says more, as "or $15$" does.
+    """
+    end = _leading_formula(text)
+    if end and not GOES_ON.match(text, end):
+        return text[:end]
+    end_of = SENTENCE_END.search(text, end)
+    if end_of and end_of.group() == "?":
+        return ""
+    return (text[: end_of.start()] if end_of else text).strip(" *_\t\"'")
+
+
+def _leading_formula(text: str) -> int:
+    """Where the formula ends that `text` begins with; 0 when it begins otherwise."""
     for opener, closer in (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$")):
         if text.startswith(opener):
             end = text.find(closer, len(opener))
             if end > 0 and (closer != "$" or "\n" not in text[:end]):
-                return text[: end + len(closer)]
-    end_of = SENTENCE_END.search(text)
-    return (text[: end_of.start()] if end_of else text).strip(" *_\t\"'")
+                return end + len(closer)
+    return 0

@@ -60,6 +60,8 @@ def find_json(text: str) -> FoundJson | None:
     for block in reversed(_fenced(text)):
         if (value := _read(block)) is not None:
             return FoundJson(value[0], "fenced", block)
+        if block.lstrip()[:1] in ("{", "["):
+            return None  # the last one is meant, and it is broken: an earlier one may be a draft
     if (value := _read(text)) is not None:
         return FoundJson(value[0], "whole", text)
     marked = find_marked(text)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from r1distill.answers.intervals import read_intervals
+from r1distill.answers.normalise import without_name
+from r1distill.answers.numbers import read_number
 
 MAX_CHARS = 1000
 """Longer texts are not taken apart."""
@@ -25,6 +27,10 @@ MEMBER = re.compile(r"[A-Za-z] ?\\in(?![A-Za-z]) ?|\([a-z](?: ?, ?[a-z]){1,3}\) 
 ORDERING = re.compile(r"[<>]|\\(?:le|ge|lt|gt|leq|geq|ne|neq)(?![A-Za-z])")
 PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+ZERO_GROUP = re.compile(r"\d,0\d\d(?!\d)")
+"""Nobody writes a list like 2,000: what follows the comma is a group of thousands."""
+OTHER_SIGN = re.compile(r", |;| (?:and|or) ")
+LARGE = re.compile(r"[-+$ ]{0,3}\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 AND_END = re.compile(r"(?:and|or)$")
 
 
@@ -50,10 +56,12 @@ class Collection(NamedTuple):
 def read_collection(text: str, every_comma: bool = False) -> Collection | None:
     """The parts of a list, None when `text` is a single value; inequalities in one variable are read as intervals.
 
-    A comma in front of three digits parts thousands when another comma has a space behind it, or with no other comma;
-    `every_comma` says that it parts values.
+    A comma in front of three digits parts thousands when another comma has a space behind it, or with no other comma:
+    1,234 is a single number, and (1,234) a pair. `every_comma` says that it parts values there too, but for 2,000.
     """
-    if len(text) > MAX_CHARS:
+    if len(text) > MAX_CHARS or (
+        "," in text and _is_number(text) and (not every_comma or ZERO_GROUP.search(text))
+    ):
         return None
     if ORDERING.search(text):
         intervals = read_intervals(text)
@@ -88,7 +96,7 @@ def read_collection(text: str, every_comma: bool = False) -> Collection | None:
 
 def _split(text: str, protect: bool) -> tuple[list[str], list[str]]:
     """(the parts between top-level separators, those separators)."""
-    kept = {m.start() for m in THOUSANDS.finditer(text)} if protect and ", " in text else set()
+    kept = {m.start() for m in THOUSANDS.finditer(text)} if protect and _parts_otherwise(text) else set()
     parts: list[str] = []
     joiners: list[str] = []
     depth, start = 0, 0
@@ -103,6 +111,17 @@ def _split(text: str, protect: bool) -> tuple[list[str], list[str]]:
             joiners.append(word)
             start = token.end()
     return [*parts, text[start:].strip()], joiners
+
+
+def _is_number(text: str) -> bool:
+    """True for a number with thousands parted by commas, its unit and its name too."""
+    return read_number(without_name(text)) is not None
+
+
+def _parts_otherwise(text: str) -> bool:
+    """True when the values of a list are parted by more than a bare comma, so that 1,000 in it is one of them."""
+    parts = OTHER_SIGN.split(text)
+    return ", " in text or (len(parts) > 1 and all(LARGE.fullmatch(part.strip()) for part in parts))
 
 
 def _inside(text: str) -> tuple[str, str] | None:

@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import deque
 from typing import Any
 
+from r1distill.answers.claims import NUMBER, claims_one, negated
 from r1distill.answers.closing import closing_value
-from r1distill.answers.compare import LIST_SPLIT, NUMBER, PROSE, same
-from r1distill.answers.extract import WHOLE_CHARS, Found, find_marked, last_match
+from r1distill.answers.compare import PROSE, same
+from r1distill.answers.extract import WHOLE_CHARS, Found, find_marked
 from r1distill.answers.lists import read_collection
 from r1distill.answers.normalise import balanced, latex, nesting, unicode_digits, unwrap
 from r1distill.answers.numbers import read_number
 from r1distill.answers.outcome import Grade, How, Pending, shown
+from r1distill.answers.phrases import from_phrase
+from r1distill.answers.placeholders import is_placeholder
 
 MAX_CHARS = 500
 """Longer answers are not given to computer algebra: one of them costs as much as 1,000 ordinary ones."""
 MAX_NESTING = 50
 """Nor are answers with deeper brackets than this."""
-MATH_SPAN = re.compile(r"\$([^$\n]{1,300})\$|\\\(([^\n]{1,300}?)\\\)")
+LAST_NUMBERS = 8
 MATHEMATICS = re.compile(r"[\d\\$]")
-VERB = re.compile(r"\b(?:is|are|equals)\b|=")
-LEADING_NUMBER = re.compile(rf"(?:{NUMBER.pattern})(?= |$)")
 PRIMED = re.compile(r"^[A-Za-z]'{1,3} ?(?:\([a-z]\) ?)?=(?!=) ?")
-RESULT_SIGN = re.compile(r"=|\bequals\b|\bwhich (?:is|makes)\b|\bor simply\b")
 TRAILING_UNIT = re.compile(
     r"(?:(?<=[\d})])|(?<=\\pi))(?: (?:(?:square|cubic|sq|cu)\.? )?(?:[A-Za-z]{3,20}|[cdkm]m|m|ft|in|yd|mi|kg|ml)|[A-Za-z]{5,20})"
     r"(?: ?\^ ?\{?[23]\}?)?$"
@@ -61,7 +62,9 @@ def read_reference(reference: str) -> str | None:
     found = find_marked(reference)
     text = PRIMED.sub("", latex(found.text if found else reference))
     if found is not None and found.how == "phrase":
-        text = latex(_number_in(found.text) or found.text)
+        text = latex(from_phrase(found).text)
+    if is_placeholder(text) or is_placeholder(reference):
+        return None
     if not _says_something(text) or DANGLING.search(text):
         return None
     return text if len(text) <= MAX_CHARS and balanced(text) else None
@@ -78,14 +81,21 @@ def find_answer(text: str) -> Found | None:
     text = unicode_digits(text)
     found = find_marked(text, MATHEMATICS)
     if found is not None:
-        return _from_phrase(found) if found.how == "phrase" else found
+        return from_phrase(found) if found.how == "phrase" else found
     if len(text) <= WHOLE_CHARS and _is_bare(text):
         return Found(text.strip(), "whole")
     stated = closing_value(text)
     if stated is not None and _is_bare(stated):
         return Found(stated, "closing")
-    last = last_match(NUMBER, text)
-    return None if last is None else Found(last.group().strip(), "last_number")
+    return _last_number(text)
+
+
+def _last_number(text: str) -> Found | None:
+    """The last number that is not denied, as the 17 of "18, not 17" is; of the last LAST_NUMBERS."""
+    for found in reversed(deque(NUMBER.finditer(text), maxlen=LAST_NUMBERS)):
+        if not negated(text, found.start()):
+            return Found(found.group().strip(), "last_number")
+    return None
 
 
 def _is_bare(text: str) -> bool:
@@ -99,57 +109,14 @@ def _is_bare(text: str) -> bool:
     )
 
 
-def _from_phrase(found: Found) -> Found:
-    """Trim what stands behind "the answer is": a formula, or the one number of a clause, or the clause."""
-    clause = found.text
-    bare = latex(clause)
-    if read_number(bare) is not None or _is_number_list(bare):
-        return found
-    subject, clause = clause, _behind_subject(clause)
-    if clause != subject and (leading := LEADING_NUMBER.match(clause)):
-        return Found(leading.group(), "phrase")
-    span = MATH_SPAN.search(clause)
-    if span:
-        return Found(span.group(1) or span.group(2), "phrase")
-    number = _number_in(clause)
-    if number is not None and re.search(r"[A-Za-z]{2}", clause) and "\\" not in clause:
-        return Found(number, "phrase")
-    return Found(clause, "phrase")
-
-
-def _behind_subject(clause: str) -> str:
-    """`34` of "The largest $n$ is 34": what follows the verb, where only the subject holds a formula before it."""
-    span = MATH_SPAN.search(clause)
-    if span is None or span.start() == 0 or VERB.search(clause, 0, span.start()):
-        return clause
-    verb = VERB.search(clause, span.end())
-    return clause[verb.end() :].strip() if verb else clause
-
-
-def _is_number_list(text: str) -> bool:
-    if not LIST_SPLIT.search(text):
-        return False
-    found = read_collection(text)
-    return found is not None and all(read_number(item) is not None for item in found.items)
-
-
-def _number_in(clause: str) -> str | None:
-    """The number that a clause states: the one it begins with, else the one behind its last "=", else its only or last one."""
-    equals = last_match(RESULT_SIGN, clause)
-    numbers = list(NUMBER.finditer(clause[equals.end() :] if equals else clause))
-    if not numbers:
-        return None
-    first = numbers[0]
-    chosen = first if equals or first.start() <= 1 else numbers[-1]
-    return chosen.group().strip()
-
-
 def compare_exact(reference: str, found: Found) -> Grade | Pending:
     """Compare a normalised reference with a found answer, as far as text and exact fractions reach."""
     answer = _result_only(reference, _without_words_before(reference, latex(found.text)))
     if not _says_something(answer):
         return Grade("no_answer")
     same_value = same(reference, answer)
+    if same_value is None and read_collection(reference) is None and not claims_one(answer[:MAX_CHARS]):
+        return Grade("wrong", shown(found.text.strip()), found.how, "exact", "no single answer")
     if same_value is None and len(found.text) > MAX_CHARS:
         return _refused(found, f"answer longer than {MAX_CHARS} characters")
     if same_value is None and nesting(answer) > MAX_NESTING:

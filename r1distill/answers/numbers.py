@@ -24,8 +24,8 @@ POWER = re.compile(
 )
 EXPONENT = re.compile(rf"([+-]?)({DECIMAL})[eE]([+-]?\d{{1,2}})")
 REPEATING = re.compile(r"([+-]?) ?(\d*)\.(\d{0,20})\\overline ?\{ ?(\d{1,20}) ?\}")
-SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-SCALE = re.compile(r" ?(thousand|million|billion|trillion)s?\b", re.IGNORECASE)
+SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+SCALE = re.compile(r" ?(hundred|thousand|million|billion|trillion)s?\b", re.IGNORECASE)
 COLONS = re.compile(r"(\d{1,9}(?: ?: ?\d{1,9})+)(?: ?([ap])\.? ?m\.?)?", re.IGNORECASE)
 BASED = re.compile(
     r"\(?([0-9A-Fa-f.]+)\)?(?: ?_ ?\{? ?(\d{1,2}|[a-z]+) ?\}?| \(?(?:in )?base[ -](\d{1,2}|[a-z]+)\)?)?"
@@ -35,9 +35,10 @@ BASES = {
     "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
 }  # fmt: skip
 CLOCK = re.compile(r"[ap]\.? ?m\.?", re.IGNORECASE)
-NOT_UNITS = frozenset(
-    ["sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "factorial", "choose", "mod", "and", "or", "to"]
-)
+NOT_UNITS = frozenset([
+    "sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "factorial", "choose", "mod", "and", "or", "to", "not", "wrong",
+    "incorrect", "false", "maybe", "perhaps", "possibly", "if", "unless", "otherwise", "but", "except",
+])  # fmt: skip
 """Words behind a number that make it an expression or several answers, not a number with a unit."""
 SHORT_UNITS = frozenset([
     "cm", "mm", "km", "dm", "kg", "mg", "ml", "ft", "in", "yd", "mi", "lb", "lbs", "oz", "hr", "hrs", "min", "mins", "sec",

@@ -64,7 +64,8 @@ def _grade_words(reference: str, answer_text: str) -> Grade:
     given = _spellings(found.text)
     if not any(given):
         return Grade("no_answer")
-    same = bool({w for w in wanted if w} & given)
+    asks = found.text.rstrip().endswith("?") and not reference.rstrip().endswith("?")
+    same = bool({w for w in wanted if w} & given) and not asks
     return Grade("right" if same else "wrong", shown(found.text.strip()), found.how, "exact")
 
 

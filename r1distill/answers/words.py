@@ -16,6 +16,22 @@ SMALL_WORDS = frozenset(
     ["no", "yes", "odd", "one", "two", "six", "ten", "red", "sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 )
 """Answers that are words, however short."""
+VERBAL = frozenset([
+    "true", "false", "even", "odd", "neither", "both", "never", "always", "sometimes", "yes", "no", "prime",
+    "composite", "positive", "negative", "rational", "irrational", "converges", "diverges", "convergent",
+    "divergent", "convergence", "divergence", "increasing", "decreasing", "continuous", "discontinuous",
+    "differentiable", "linear", "quadratic", "cubic", "exponential", "ellipse", "circle", "parabola", "hyperbola",
+    "line", "point", "plane", "sphere", "cone", "cylinder", "square", "rectangle", "rhombus", "trapezoid",
+    "triangle", "equilateral", "isosceles", "scalene", "right", "acute", "obtuse", "similar", "congruent",
+    "parallel", "perpendicular", "north", "south", "east", "west", "left", "up", "down", "heads", "tails", "red",
+    "blue", "green", "yellow", "black", "white", "orange", "purple", "pink", "brown", "grey", "gray", "monday",
+    "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "january", "february", "march", "april",
+    "may", "june", "july", "august", "september", "october", "november", "december", "infinity", "infinite",
+    "infinitely", "undefined", "equal", "greater", "less", "more", "fewer", "first", "second", "third", "last",
+    "odds", "evens", "symmetric", "reflexive", "transitive", "injective", "surjective", "bijective", "independent",
+    "dependent",
+])  # fmt: skip
+"""Words that answer a question; a number in their place is wrong."""
 _UNITS = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
     "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
@@ -83,6 +99,17 @@ def is_words(text: str) -> bool:
         any(len(word) > PRODUCT_LETTERS for word in re.findall(r"[A-Za-z']+", text))
         or text.strip("() ").casefold() in SMALL_WORDS
     )
+
+
+def is_verbal(text: str) -> bool:
+    """True for words that are an answer for sure: set ones, sayings, numbers spelled out, and names (a capital first).
+
+    Other words may stand where nobody wrote an answer down: a number against them is not known to be wrong.
+    """
+    plain = text.strip("() ")
+    words = _bare(plain).split()
+    known = saying(plain) is not None or spelled_number(plain) is not None or plain.casefold() in SMALL_WORDS
+    return known or plain[:1].isupper() or any(word in VERBAL for word in words)
 
 
 def same_words(left: str, right: str) -> bool | None:

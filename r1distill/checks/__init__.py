@@ -136,7 +136,7 @@ def _load(path: Path, attribute: str, name: str) -> type[Check]:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 - the user's own code, while it is loaded
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own code, while it is loaded
         raise RecipeError(f"{where}: {path} can't be loaded: {type(error).__name__}: {error}.") from None
     found = getattr(module, attribute, None)
     if not (isinstance(found, type) and issubclass(found, Check)):

@@ -20,6 +20,8 @@ import msgspec
 
 from r1distill.checks.base import Check, Job, Value
 from r1distill.checks.keys import OWN
+from r1distill.checks.values import as_json
+from r1distill.checks.worker import error_text
 from r1distill.checks.workers import Ticket, Workers
 from r1distill.records import Prompt, Trace
 
@@ -175,8 +177,6 @@ def begin_many(path: str, text: bytes) -> Value:
 def _begin(check: Check, prompt: Prompt, trace: Trace) -> list[Any]:
     try:
         found = check.begin(prompt, trace)
-        if not isinstance(found, Job | dict):
-            raise TypeError(f"a measurement is a dict, not {type(found).__name__}")
-    except Exception as error:  # noqa: BLE001 - the fence around one check on one trace
-        return ["error", [f"error: {type(error).__name__}", f"{type(error).__name__}: {error}"]]
-    return ["job", list(found)] if isinstance(found, Job) else ["value", found]
+        return ["job", list(found)] if isinstance(found, Job) else ["value", msgspec.Raw(as_json(found))]
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the fence around one check on one trace
+        return ["error", [error_text(error), f"{type(error).__name__}: {error}"]]

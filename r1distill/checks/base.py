@@ -4,6 +4,7 @@ A check is a small frozen pydantic model; its fields are its recipe table, and t
 documentation. To write one, subclass `Check` with `measure` and `judge`:
 
     class Polite(Check):
+        measure_settings = ()  # measuring reads no field: another min_please measures nothing again
         min_please: int = 1
         def measure(self, prompt, trace): return {"please": trace.answer.lower().count("please")}
         def judge(self, value): return passed() if value["please"] >= self.min_please else failed("no please")
@@ -15,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
+from r1distill.checks.values import plain_number
 from r1distill.logprobs.tokens import TokenLogprobs
 from r1distill.records import Outcome, Prompt, Trace
 
@@ -32,7 +34,10 @@ class Judgement(NamedTuple):
 
     outcome: Outcome
     score: float | None
+    """Finite."""
     reason: str
+    detail: str = ""
+    """What is this trace's own, as the pair that matches; it is shown with the reason, and not counted."""
 
 
 def passed(reason: str = "ok", score: float | None = None) -> Judgement:
@@ -40,9 +45,9 @@ def passed(reason: str = "ok", score: float | None = None) -> Judgement:
     return Judgement("PASS", score, reason)
 
 
-def failed(reason: str, score: float | None = None) -> Judgement:
+def failed(reason: str, score: float | None = None, detail: str = "") -> Judgement:
     """The trace has the fault that this check looks for."""
-    return Judgement("FAIL", score, reason)
+    return Judgement("FAIL", score, reason, detail)
 
 
 def unjudged(reason: str, score: float | None = None) -> Judgement:
@@ -99,6 +104,11 @@ class Check(BaseModel):
     wants_logprobs: ClassVar[bool] = False
     """True: `measure_logprobs` is called instead of `measure`, with the token log-probabilities that lie beside the trace;
     a trace without any is UNJUDGED until they are there."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        return plain_number(value, cls.model_fields[str(info.field_name)].annotation)
 
     def prepared(self, folder: Path, checks: Mapping[str, Check]) -> Check:
         """The check itself, ready for work; called once, when the recipe is read. Most checks leave this alone.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from r1distill.checks.base import (
     NO_LOGPROBS,
@@ -64,6 +64,14 @@ class Confidence(Check):
     measure_settings: ClassVar[tuple[str, ...] | None] = ("window_tokens", "tail_tokens")
     wants_logprobs: ClassVar[bool] = True
 
+    @model_validator(mode="after")
+    def _perplexity_of_the_mean(self) -> Self:
+        if self.max_perplexity is not None and self.by != "mean_logprob":
+            raise ValueError(
+                f'max_perplexity goes with by = "mean_logprob"; for by = "{self.by}" set min_score'
+            )
+        return self
+
     def reads(self, prompt: Prompt) -> Any:
         """Nothing."""
         return None
@@ -98,11 +106,7 @@ class Confidence(Check):
             return unjudged(self._why(value))
         if self.min_score is not None and score < self.min_score:
             return failed(f"{self.by} under {self.min_score:g}", score)
-        if (
-            self.max_perplexity is not None
-            and self.by == "mean_logprob"
-            and -score > math.log(self.max_perplexity)
-        ):
+        if self.max_perplexity is not None and -score > math.log(self.max_perplexity):
             return failed(f"perplexity over {self.max_perplexity:g}", score)
         return passed("ok", score)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from r1distill.checks.base import Check, Judgement, Value, failed, passed
 from r1distill.errors import InputError
@@ -76,7 +76,8 @@ class Contamination(Check):
     """Drops traces of questions that stand in a benchmark, also with other numbers in them."""
 
     benchmarks: tuple[str, ...] = Field(min_length=1)
-    """Files of benchmark questions, relative to the recipe: JSONL, CSV, Parquet, or text with a question per line."""
+    """Files of benchmark questions, relative to the recipe: JSONL, CSV, Parquet, or text with a question per line. One file may
+    be named without brackets."""
     column: str | None = None
     """The column of the question; by default the first there is of question, problem, prompt, input, text."""
     words: int = Field(default=8, ge=2, le=100)
@@ -90,6 +91,11 @@ class Contamination(Check):
     measure_settings: ClassVar[tuple[str, ...] | None] = ("words", "ignore")
 
     _known: Benchmarks | None = PrivateAttr(default=None)
+
+    @field_validator("benchmarks", "ignore", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     def prepared(self, folder: Path, checks: Mapping[str, Check]) -> Check:
         """The check with its benchmark files read. Raises InputError, MissingPackageError."""
@@ -115,10 +121,11 @@ class Contamination(Check):
         return {"overlap": 0.0} if found is None else found._asdict()
 
     def judge(self, value: Value) -> Judgement:
-        """FAIL names the matching pair; the score is the overlap."""
+        """FAIL names the benchmark file, its detail the row of it that matches; the score is the overlap."""
         overlap = value["overlap"]
         if overlap > 0 and overlap >= self.min_overlap:
-            return failed(f'like {value["row"]}: "{value["ngram"]}"', overlap)
+            row = value["row"]
+            return failed(f"like {row.rpartition(':')[0]}", overlap, f'{row}: "{value["ngram"]}"')
         return passed("clean", overlap)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from pydantic import Field, PrivateAttr
 
 from r1distill.answers import FALLBACKS, Grade
-from r1distill.answers.code import NO_TESTS
+from r1distill.answers.code import BAD_TESTS, NO_TESTS
 from r1distill.checks.base import Check, Job, Judgement, Value, failed, passed, unjudged
 from r1distill.checks.grading import TIMEOUT_S, begin_grading, grade_many
 from r1distill.checks.running import CODE_MEMORY_MB, CODE_TIMEOUT_S, CODE_TOTAL_S, CodeRun
@@ -29,7 +29,7 @@ class Correct(Check):
     nothing but the answer);
     "lenient" also takes the last number of the answer text."""
     without_reference: Literal["drop", "keep"] = "drop"
-    """What happens to traces of problems that have no reference answer, or (code) no tests."""
+    """What happens to traces of problems that have no reference answer, or (code) no tests that can be read."""
     timeout_s: float = Field(default=TIMEOUT_S, gt=0)
     """CPU seconds for one symbolic comparison or regex; slower ones are UNJUDGED."""
     allow_exec: bool = False
@@ -44,7 +44,7 @@ class Correct(Check):
     """Memory of a program, in MiB."""
 
     anywhere: ClassVar[bool] = True
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     measure_settings: ClassVar[tuple[str, ...] | None] = ("timeout_s",)
     library: ClassVar[str | None] = "math-verify"
 
@@ -110,8 +110,11 @@ class Correct(Check):
         return failed(note or "wrong", 0.0) if outcome == "wrong" else unjudged(note or outcome)
 
     def keeps(self, judgement: Judgement) -> bool:
-        """As the base, with a policy of its own for problems without a reference or tests."""
-        if judgement.outcome == "UNJUDGED" and judgement.reason in (NO_REFERENCE, NO_TESTS):
+        """As the base, with a policy of its own for problems without a reference or tests that can be read."""
+        nothing_to_hold_against = judgement.reason in (NO_REFERENCE, NO_TESTS) or judgement.reason.startswith(
+            BAD_TESTS
+        )
+        if judgement.outcome == "UNJUDGED" and nothing_to_hold_against:
             return self.without_reference == "keep"
         return super().keeps(judgement)
 

@@ -48,6 +48,8 @@ class Reads:
         """The digest for each check, in their order; `order` is the problem's number."""
         found = self._of.get(order)
         if found is None:
+            if len(self._of) >= REMEMBERED:
+                self._of.clear()
             found = self._of[order] = [self._digest(check.reads(prompt)) for check in self._checks]
         return found
 
@@ -62,16 +64,25 @@ class Reads:
         return self._digests.get(text) or self._digests.setdefault(text, digest(reads))
 
 
+REMEMBERED = 10_000
+"""Problems whose digests are remembered; samples of one problem stand close together in most sets."""
 SHARED_BYTES = 32
 """What is longer than this is a problem's own."""
 
 
-def measurement_key(identity: str, trace_id: str, content: str, reads: str) -> str:
-    """The cache key: SHA-256 over the digests of the check's identity, of the trace's line and of what the check reads
-    of the problem, and the trace id (which says where an answer belongs, not what it says).
+def trace_key(trace_id: str, content: str) -> str:
+    """What the keys of all measurements of a trace share: 128 bits (hex) of the SHA-256 over the trace's id (which says where an
+    answer belongs, not what it says) and the digest of its line.
     """
-    text = f"{identity}\n{trace_id}\n{content}\n{reads}"
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    text = f"{trace_id}\n{content}"
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def measurement_key(identity: str, trace: str, reads: str) -> str:
+    """The cache key: the trace's key, 64 bits of the digest of the check's identity, 128 bits of the digest of what the check
+    reads of the problem. Parts that are digests already need not be digested once more for every check of every trace.
+    """
+    return f"{trace}{identity[:16]}{reads[:32]}"
 
 
 def source_digest(check: Check) -> str | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from r1distill.checks.base import Check, Judgement, Row, Value, failed, passed
 from r1distill.records import Prompt, Trace
@@ -16,6 +16,15 @@ BYTES_PER_TOKEN = 3.6
 """UTF-8 bytes of reasoning text per token, for traces whose teacher sent no usage: an estimate, measured values lie
 between 3 and 4.5 for English mathematics with the tokenizers of Qwen and Llama."""
 USAGE, ESTIMATE = "usage", "estimate"
+PAIRS = (
+    ("min_tokens", "max_tokens"),
+    ("min_reasoning_tokens", "max_reasoning_tokens"),
+    ("min_answer_tokens", "max_answer_tokens"),
+    ("min_reasoning_tokens", "max_tokens"),
+    ("min_answer_tokens", "max_tokens"),
+    ("min_quantile", "max_quantile"),
+)
+"""Bounds that must be in order."""
 
 
 class Length(Check):
@@ -41,6 +50,14 @@ class Length(Check):
     anywhere: ClassVar[bool] = True
     version: ClassVar[int] = 2
     measure_settings: ClassVar[tuple[str, ...] | None] = ()
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        for least, most in PAIRS:
+            low, high = getattr(self, least), getattr(self, most)
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"{least} is greater than {most}, so that no trace could stay")
+        return self
 
     def reads(self, prompt: Prompt) -> Any:
         """Nothing."""

@@ -108,30 +108,33 @@ def band_height(threshold: float) -> int:
 
 def judge_group(signatures: Sequence[str], threshold: float, height: int) -> list[Judgement]:
     """One judgement per signature (hex), in order: each is compared with the earlier ones that stay."""
-    bands = [slice(2 * at, 2 * (at + height)) for at in range(0, VALUES - height + 1, height)]
-    shared = [_repeated(signatures, band) for band in bands]
+    shared, unique = _shared_bands(signatures, height), passed("unique")
     staying: dict[tuple[int, str], list[int]] = {}
     judged = []
     for number, signature in enumerate(signatures):
-        cuts = ((at, signature[band]) for at, band in enumerate(bands))
-        keys = [(at, cut) for at, cut in cuts if cut in shared[at]]
+        keys = shared.get(number, ())
         near = {other for key in keys for other in staying.get(key, ())}
         nearest = max((similarity(signature, signatures[other]) for other in near), default=0.0)
-        judged.append(failed("near", round(nearest, 3)) if nearest >= threshold else passed("unique"))
+        judged.append(failed("near", round(nearest, 3)) if nearest >= threshold else unique)
         if nearest < threshold:
             for key in keys:
                 staying.setdefault(key, []).append(number)
     return judged
 
 
-def _repeated(signatures: Sequence[str], band: slice) -> set[str]:
-    """The values of one band that more than one signature has: only these need a place in the table."""
-    seen: set[str] = set()
-    more: set[str] = set()
-    for signature in signatures:
-        cut = signature[band]
-        (more if cut in seen else seen).add(cut)
-    return more
+def _shared_bands(signatures: Sequence[str], height: int) -> dict[int, list[tuple[int, str]]]:
+    """By number of a signature: the bands that others have, too, as (first value, values). Most have none."""
+    shared: dict[int, list[tuple[int, str]]] = {}
+    for at in range(0, VALUES - height + 1, height):
+        band, first = slice(2 * at, 2 * (at + height)), dict[str, int]()
+        met: set[int] = set()
+        for number, signature in enumerate(signatures):
+            before = first.setdefault(signature[band], number)
+            if before != number:
+                met.update((before, number))
+        for number in met:
+            shared.setdefault(number, []).append((at, signatures[number][band]))
+    return shared
 
 
 def similarity(first: str, second: str) -> float:

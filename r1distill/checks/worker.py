@@ -41,10 +41,13 @@ def _answer(function: str, args: list[Any], cpu_s: float, wall_s: float) -> dict
         call = _resolve(function)
         _timers(cpu_s, wall_s)
         try:
-            return {"value": msgspec.to_builtins(call(*args))}
+            found = call(*args)
+            if not isinstance(found, dict):
+                raise TypeError(f"a measurement is a dict, not {type(found).__name__}")
+            return {"value": msgspec.to_builtins(found)}
         finally:
             _timers(0, 0)
-    except Exception as error:  # noqa: BLE001 - the fence around one check on one trace
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the fence around one check on one trace
         return {"error": error_text(error)}
 
 

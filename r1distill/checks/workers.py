@@ -157,6 +157,14 @@ class Workers:
             self._collect(0.0)
         return ticket
 
+    def tick(self) -> None:
+        """Hear what is done and hand out what waits, without waiting: for a caller that has other work for long. Raises
+        R1DistillError.
+        """
+        if self._queue:
+            self._collect(0.0)
+            self._fill()
+
     def wait(self, ticket: Ticket, done: Callable[[int], None] = lambda n: None) -> list[Result]:
         """The results of the jobs of a ticket, in their order. Raises R1DistillError."""
         while len(ticket.results) < len(ticket.jobs):

@@ -3,7 +3,7 @@
 Keys: the GGUF specification (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). The pre-tokenizer, which parts
 a text before merges apply, has only a name in a GGUF; llama.cpp holds the expressions (src/llama-vocab.cpp). Here it is
 found by what it does: the one that parts every probe text as the tokenizer's own does. A tokenizer that parts them
-like none of them is refused.
+like none of them is refused, and so is one that changes them before: llama.cpp normalises no text.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ PROBES = (
     "naïve Ünïcödé 日本語 текст ½ 2² 🙂!!", "    indented\n\tcode_1 = f(x1, y22)", " \n \n x'S",
 )  # fmt: skip
 """Texts that any two of the known pre-tokenizers part differently."""
+DECOMPOSED = "e\N{COMBINING ACUTE ACCENT} y\N{COMBINING CIRCUMFLEX ACCENT} \N{OHM SIGN}"
+"""What Unicode's NFC, the normal form of nearly all text, has one letter for; Qwen's tokenizers put that in its place."""
 
 
 class Vocabulary(NamedTuple):
@@ -54,6 +56,7 @@ def vocabulary(tokenizer: Any, chat_template: str, rows: int) -> Vocabulary:
         raise InputError(
             f"Can't write this student as GGUF: its tokenizer has ids up to {max(by_id):,}, its embeddings only {rows:,} rows."
         )
+    _refuse_normaliser(backend)
     special = _special_by_id(core["added_tokens"])
     typed = [_token(i, by_id, special) for i in range(rows)]
     return Vocabulary(
@@ -73,6 +76,28 @@ def pre_tokenizer_name(backend: Any, ignores_merges: bool) -> str:
                 return "smaug-bpe" if name == "llama-bpe" and not ignores_merges else name
     raise InputError(
         f"Can't write this student as GGUF: its tokenizer parts texts like none of {', '.join(_known())}; export it merged."
+    )
+
+
+def _refuse_normaliser(backend: Any) -> None:
+    """Raises InputError when a tokenizer changes plain text before it parts it."""
+    if backend.normalizer is not None:
+        changed = next((text for text in PROBES if backend.normalizer.normalize_str(text) != text), None)
+        if changed is not None:
+            raise InputError(
+                f"Can't write this student as GGUF: its tokenizer changes texts first ({changed[:20]!r} becomes "
+                f"{backend.normalizer.normalize_str(changed)[:20]!r}), and llama.cpp does not; export it merged."
+            )
+
+
+def normaliser_note(tokenizer: Any) -> str | None:
+    """A sentence for people when the tokenizer composes characters, which llama.cpp does not; None when it leaves them."""
+    normaliser = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    if normaliser is None or normaliser.normalize_str(DECOMPOSED) == DECOMPOSED:
+        return None
+    return (
+        "The student's tokenizer composes characters (Unicode NFC), llama.cpp does not: a prompt with decomposed ones (e and "
+        "an accent of its own) becomes other tokens there than in training; send text in NFC, as most programs do."
     )
 
 

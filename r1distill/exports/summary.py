@@ -57,6 +57,12 @@ class ExportSummary(msgspec.Struct, frozen=True, kw_only=True):
         """What scores call this export."""
         return f"student-{self.quant or self.format}"
 
+    def sentence(self) -> str:
+        """'name of training id as gguf, q8_0'."""
+        return f"{self.name} of training {self.train_stage} as {self.format}" + (
+            f", {self.quant}" if self.quant else ""
+        )
+
     def same_as(self, other: ExportSummary) -> bool:
         """Whether `other` is the same student in the same form."""
         keys = ("name", "format", "quant", "train_stage", "base", "base_digest")

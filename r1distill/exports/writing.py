@@ -74,10 +74,22 @@ def write_folder(plan: Plan, recipe: Recipe, run: Run, show: Show) -> ExportSumm
             write_about(plan, found, part, recipe, run)
             for path in part.iterdir():  # safetensors makes files that only their owner may read
                 path.chmod((part / "README.md").stat().st_mode)
-            part.rename(to)
+            _move(part, to)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return found
+
+
+def _move(part: Path, to: Path) -> None:
+    """Put a finished export into its place: in one step, or, where a damaged one lies, file by file with export.json last."""
+    if not (to / SUMMARY).is_file():
+        part.rename(to)
+        return
+    for path in sorted(part.rglob("*"), key=lambda path: path.name == SUMMARY):
+        if path.is_file():
+            target = to / path.relative_to(part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
 
 
 def _write(
@@ -86,7 +98,8 @@ def _write(
     """Write the files of one format and prove that prompts become the training's tokens."""
     from r1distill.exports import adapter as adapters
     from r1distill.exports import merged
-    from r1distill.exports.template import check_folder
+    from r1distill.exports.gguf_vocab import normaliser_note
+    from r1distill.exports.template import check_folder, shipped_tokenizer
 
     trained, summary = plan.trained, plan.summary
     if summary.format == "merged":
@@ -96,17 +109,24 @@ def _write(
         assert summary.quant is not None
         file = part / weights_name(summary)
         merged.write_merged_gguf(base, trained, file, summary.quant, summary.name)
-        return _checked_gguf(summary, file, trained, prompts, threads, show)
+        found = _checked_gguf(summary, file, trained, prompts, threads, show)
+        return _noted(found, normaliser_note(shipped_tokenizer(trained)), show)
     assert plan.student is not None
     adapters.write_adapter(trained, part, summary.base)
     gguf = plan.student.path if plan.student.kind == "gguf" else None
     try:
         adapters.write_adapter_gguf(trained, base, gguf, part / "adapter.gguf")
     except (ValueError, InputError) as error:
-        note = f"No adapter.gguf: {error}"
-        show.note(note)
-        return msgspec.structs.replace(summary, notes=[note])
+        return _noted(summary, f"No adapter.gguf: {error}", show)
     return summary
+
+
+def _noted(summary: ExportSummary, note: str | None, show: Show) -> ExportSummary:
+    """The summary with a note that people are told."""
+    if note is None:
+        return summary
+    show.note(note)
+    return msgspec.structs.replace(summary, notes=[*summary.notes, note])
 
 
 def _checked_gguf(
@@ -122,8 +142,7 @@ def _checked_gguf(
         note = (
             "Not checked with llama.cpp, since xllamacpp is not installed: pip install 'r1distill[embedded]'"
         )
-        show.note(note)
-        return msgspec.structs.replace(summary, notes=[note])
+        return _noted(summary, note, show)
     from r1distill.exports.served import check_prompts, tokens_per_s
     from r1distill.exports.template import shipped_tokenizer
     from r1distill.teachers.embedded import embedded_server

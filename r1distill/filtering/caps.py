@@ -19,7 +19,7 @@ OTHERS = "*"
 
 
 def over_caps(
-    picked: Mapping[str, Sequence[Judged]], caps: Caps, problems: Mapping[int, Prompt], seed: int
+    picked: Mapping[str, Sequence[Judged]], caps: Caps, problems: Sequence[Prompt], seed: int
 ) -> dict[int, str]:
     """The reason for every trace that is over a cap, by id(row), as "cap of topic=algebra".
 

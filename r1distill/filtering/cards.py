@@ -14,7 +14,14 @@ from typing import Any
 
 from r1distill.checks import Check
 from r1distill.checks.contamination import Contamination
-from r1distill.filtering.funnel import FilterSummary, Parted, mix_sentence, pairs_sentence, suspects_sentence
+from r1distill.filtering.funnel import (
+    NAME,
+    FilterSummary,
+    Parted,
+    mix_sentence,
+    pairs_sentence,
+    suspects_sentence,
+)
 from r1distill.recipe import Recipe
 from r1distill.recipe_sections import FilterSection
 from r1distill.records import Prompt
@@ -83,7 +90,7 @@ def _head(recipe: Recipe | None, summary: FilterSummary) -> str:
         )
     if summary.pairs:
         text += f"- config_name: pairs\n  data_files: pairs.{ending}\n" if configs else ""
-    return f"{text}---\n# {_cell(recipe.name) if recipe is not None else 'curated traces'}"
+    return f"{text}---\n# {_cell(recipe.name if recipe is not None else NAME)}"
 
 
 def _teachers(counts: Counter[str], recipe: Recipe | None) -> str:
@@ -127,6 +134,8 @@ def _problems(prompts: list[Prompt]) -> str:
     for tag in TAGS:
         counts = Counter(str(prompt.tags[tag]) for prompt in prompts if tag in prompt.tags)
         lines += [f"| {tag} | {_cell(value)} | {count:,} |" for value, count in counts.most_common(MOST_ROWS)]
+        more = counts.most_common()[MOST_ROWS:]
+        lines += [f"| {tag} | and {len(more):,} more | {sum(n for _, n in more):,} |"] if more else []
     references = (
         f"{sum(p.answer is not None for p in prompts):,} of {len(prompts):,} rows have a reference answer."
     )
@@ -168,6 +177,8 @@ def _selection(summary: FilterSummary, recipe: Recipe | None) -> str:
         f"Not selected: {counted(count, 'kept trace')} ({_cell(reason)})."
         for reason, count in list(summary.not_selected_reasons.items())[:MOST_ROWS]
     ]
+    more = len(summary.not_selected_reasons) - MOST_ROWS
+    lines += [f"And for {counted(more, 'more reason')}."] if more > 0 else []
     lines += [mix_sentence(summary.mix)] if summary.mix is not None else []
     lines += [pairs_sentence(summary)] if summary.pairs else []
     return "\n\n".join(lines)
@@ -182,8 +193,11 @@ def _reasons(summary: FilterSummary) -> str:
 
 
 def _table(columns: tuple[str, str], rows: Iterable[tuple[str, int]]) -> list[str]:
+    listed = list(rows)
     lines = [f"| {' | '.join(columns)} |", "|---|---|"]
-    return lines + [f"| {_cell(text)} | {count:,} |" for text, count in list(rows)[:MOST_ROWS]]
+    lines += [f"| {_cell(text)} | {count:,} |" for text, count in listed[:MOST_ROWS]]
+    more = listed[MOST_ROWS:]
+    return lines + ([f"| and {len(more):,} more | {sum(n for _, n in more):,} |"] if more else [])
 
 
 def _settings(table: dict[str, Any]) -> str:

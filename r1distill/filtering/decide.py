@@ -6,15 +6,18 @@ measurements are decoded and judged once: most traces of a large set say the sam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, cast, overload
+from typing import Any, cast, get_args, overload
 
 import msgspec
 
 from r1distill.checks.base import UNMEASURED, Check, Judgement, Row, Value, unjudged
 from r1distill.checks.worker import error_text
 from r1distill.filtering.judged import NO_RAW, Judged
+from r1distill.records import Outcome
 
+OUTCOMES = get_args(Outcome)
 REMEMBERED = 2_000
 """Different measurements of one check whose judgement is remembered; one more costs a microsecond."""
 SHORT_BYTES = 128
@@ -32,13 +35,31 @@ class Fence:
         """What the check's function returns; {UNMEASURED: reason} when it raises."""
         try:
             return function(*arguments)
-        except Exception as error:  # noqa: BLE001 - the fence
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the fence
             return self.note(name, trace_id, error_text(error), f"{type(error).__name__}: {error}")
 
     def note(self, name: str, trace_id: str, text: str, told: str) -> Value:
         """What stands for a measurement when the check raised an error: a countable text, and one for a person."""
         self.errors.setdefault(name, f"{told} (trace {trace_id})")
         return {UNMEASURED: text}
+
+
+def sound(found: Any) -> Judgement:
+    """A judgement as a check gave it. Raises TypeError, ValueError for what is none."""
+    if not isinstance(found, Judgement):
+        kind = type(found).__name__
+        raise TypeError(f"a judgement is what passed(), failed() or unjudged() return, not {kind}")
+    if found.outcome not in OUTCOMES:
+        raise ValueError(f"the outcome of a judgement is one of {', '.join(OUTCOMES)}, not {found.outcome!r}")
+    score = found.score
+    if score is not None and not (isinstance(score, int | float) and math.isfinite(score)):
+        raise ValueError(f"the score of a judgement is a finite number or None, not {score!r}")
+    if not (isinstance(found.reason, str) and isinstance(found.detail, str)):
+        raise TypeError(f"the reason of a judgement is a text, not {found.reason!r}")
+    f"{found.reason}{found.detail}".encode()  # raises for half a surrogate pair, which no file can hold
+    if score is None or type(score) is float or (type(score) is int and abs(score) < 2**63):
+        return found
+    return found._replace(score=float(score))
 
 
 def unmeasured(raw: bytes) -> str | None:
@@ -96,7 +117,11 @@ class Decider:
             return self._shared(unjudged(reason))
         if name in self._compared:
             return None
-        found = self.fence.call(name, trace_id, self.checks[name].judge, msgspec.json.decode(raw))
+        value, judge = msgspec.json.decode(raw), self.checks[name].judge
+        return self._accepted(self.fence.call(name, trace_id, lambda: sound(judge(value))))
+
+    def _accepted(self, found: Any) -> Judgement:
+        """What came through the fence: a sound judgement, or why there is none."""
         return self._shared(found if isinstance(found, Judgement) else unjudged(str(found[UNMEASURED])))
 
     def _shared(self, judgement: Judgement) -> Judgement:
@@ -130,16 +155,25 @@ class Decider:
             else:
                 row.judgements[name] = self._shared(unjudged(why))
         for row, judgement in zip(able, self._of_set(name, check, able), strict=True):
-            row.judgements[name] = self._shared(judgement)
+            row.judgements[name] = self._one_of_set(name, row.trace_id, judgement)
 
-    def _of_set(self, name: str, check: Check, able: list[Judged]) -> Sequence[Judgement]:
+    def _of_set(self, name: str, check: Check, able: list[Judged]) -> Sequence[Any]:
         view = Rows(able, (name, *check.needs), self._value)
-        found = self.fence.call(name, "all", check.judge_all, view, name)
-        if not isinstance(found, dict) and len(found) == len(able):
-            judgements: Sequence[Judgement] = found
-            return judgements
-        reason = found[UNMEASURED] if isinstance(found, dict) else "error: one judgement per row wanted"
-        return [unjudged(reason)] * len(able)
+        found = self.fence.call(name, "all", lambda: list(check.judge_all(view, name)))
+        if isinstance(found, list) and len(found) != len(able):
+            told = f"judge_all gave {len(found):,} judgements for {len(able):,} rows"
+            found = self.fence.note(name, "all", "error: one judgement per row wanted", told)
+        return found if isinstance(found, list) else [unjudged(str(found[UNMEASURED]))] * len(able)
+
+    def _one_of_set(self, name: str, trace_id: str, found: Any) -> Judgement:
+        """One judgement of a set; one that is like an earlier one needs no second look."""
+        if type(found) is Judgement:
+            try:
+                if found in self._same:
+                    return self._same[found]
+            except TypeError:  # a list in it
+                pass
+        return self._accepted(self.fence.call(name, trace_id, sound, found))
 
     def _value(self, raw: bytes) -> Value:
         """A measurement, decoded; one object for equal short ones (a long one has hardly an equal)."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from r1distill.filtering.funnel import Parted, reason_of
+from r1distill.filtering.funnel import FilterSummary, Parted, reason_of
 from r1distill.ledger import read_lines
 from r1distill.show import Show, counted
 
@@ -82,6 +82,11 @@ def read_earlier(folder: Path) -> Earlier | None:
         if row.rejected:
             found.rejected[row.trace_id] = row.reasons
     return found
+
+
+def unchanged(summary: FilterSummary) -> FilterDiff:
+    """What there is to say of a filter run that was up to date."""
+    return FilterDiff(before=summary.folder, same=summary.traces)
 
 
 def compare(earlier: Earlier, parted: Parted) -> FilterDiff:

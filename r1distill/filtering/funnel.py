@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from r1distill.recipe_sections import SelectSection
 from r1distill.records import Prompt
 from r1distill.show import Show, counted
 
+NAME = "curated traces"
+"""What a set of traces is called that no recipe gives a name."""
 MOST_SHOWN = 5
 """So many overlaps, or reasons of not being selected, are printed."""
 
@@ -116,7 +118,7 @@ class Parted(NamedTuple):
 
 
 def part(
-    rows: list[Judged], checks: dict[str, Check], settings: SelectSection, problems: Mapping[int, Prompt]
+    rows: list[Judged], checks: dict[str, Check], settings: SelectSection, problems: Sequence[Prompt]
 ) -> Parted:
     """Who is kept, and who of them is selected for training and for validation; `problems` by their number in the set."""
     removed_by = [removing(row, checks) for row in rows]
@@ -242,12 +244,31 @@ def suspects_sentence(count: int) -> str:
 
 
 def nothing_kept_sentence(summary: FilterSummary) -> str:
-    """Why nothing is left: which check removed how many."""
+    """Why nothing is left to train on: which check removed how many, or what the selection left out."""
+    if summary.kept:
+        listed = ", ".join(
+            f"{why}: {n:,}" for why, n in list(summary.not_selected_reasons.items())[:MOST_SHOWN]
+        )
+        return (
+            f"No trace is left to train on: {summary.kept:,} of {summary.traces:,} traces passed every check, and the "
+            f"selection took none of them ({listed}); see [filter.select]."
+        )
     culprits = sorted((row for row in summary.funnel if row.removed), key=lambda row: -row.removed)
     listed = ", ".join(f"{row.check} removed {row.removed:,}" for row in culprits)
     first = next(iter(summary.reasons), "")
     frequent = f"; the most frequent reason is '{first}' ({summary.reasons[first]:,} traces)" if first else ""
     return (
-        f"No trace is left after filtering: of {summary.traces:,} traces {listed}{frequent}. "
+        f"No trace is left after filtering: of {summary.traces:,} traces {listed}{frequent}.{_cure(summary)} "
         f"Every reason is in {summary.folder}/reasons.jsonl."
+    )
+
+
+def _cure(summary: FilterSummary) -> str:
+    """What to change where a check removes all traces since it can't judge them."""
+    blind = [row.check for row in summary.funnel if row.removed == row.unjudged == summary.traces]
+    tables = " and ".join(f"[filter.checks.{name}]" for name in blind)
+    return (
+        f' {" and ".join(blind)} can\'t judge any of them: unjudged = "keep" in {tables} lets them pass.'
+        if blind
+        else ""
     )

@@ -85,7 +85,7 @@ def hear(
         return Heard(checks, [], [])
     ready = check_judges(recipe, checks)
     names = [name for name, check in ready.items() if isinstance(check, Judge)]
-    with show.progress("Measuring for the judge", total) as progress:
+    with show.progress("Filtering for the judge", total) as progress:
         workers = recipe.filter.workers
         found = measure_and_judge(sources(), ready, index, workers, progress.update, keep=[*names, *keep])
     court, told = Court(recipe, judges_run(folder), sources, dry_run, show), []

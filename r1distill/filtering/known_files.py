@@ -7,7 +7,10 @@ set) are as they were is not read again.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +22,12 @@ CHUNK_BYTES = 1 << 20
 SETTLED_S = 2.0
 """A file that was changed within so many seconds may change again without its times telling."""
 TABLE = (
-    "CREATE TABLE IF NOT EXISTS known_files (path TEXT PRIMARY KEY, look TEXT, sha256 TEXT, lines INTEGER)"
+    "CREATE TABLE IF NOT EXISTS known_files "
+    "(path TEXT PRIMARY KEY, look TEXT, sha256 TEXT, lines INTEGER, reading BLOB, spots BLOB)"
 )
+SPOT = struct.Struct("<QQQ32s32s")
+MOST_SPOTS = 500_000
+"""Lines of a file whose places are kept (88 bytes each)."""
 
 
 class Fingerprint(NamedTuple):
@@ -34,6 +41,19 @@ class Fingerprint(NamedTuple):
     def origin(self) -> dict[str, Any]:
         """As sources.json has it."""
         return {"path": str(self.path), "bytes": self.size_bytes, "sha256": self.sha256}
+
+
+class Spot(NamedTuple):
+    """One line of a file."""
+
+    number: int
+    offset: int
+    size: int
+    """In bytes."""
+    key: bytes
+    """SHA-256 of the line."""
+    content: bytes
+    """SHA-256 of the line and of the way that it is read."""
 
 
 def fingerprints(paths: list[Path], index: Index | None = None) -> list[Fingerprint]:
@@ -56,10 +76,38 @@ def _fingerprint(path: Path, index: Index | None) -> Fingerprint:
         found = _read(path)
         if _look(path) == look:
             row = (str(place), look, found.sha256, found.lines)
-            index.db.execute("INSERT OR REPLACE INTO known_files VALUES (?,?,?,?)", row)
+            index.db.execute("INSERT OR REPLACE INTO known_files VALUES (?,?,?,?,NULL,NULL)", row)
         return found
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}.") from None
+
+
+def spots_of(path: Path, index: Index, reading: bytes) -> Iterator[Spot] | None:
+    """The lines of a file, without reading it; None when it has changed, or was not read in this way before."""
+    query = "SELECT spots FROM known_files WHERE path=? AND look=? AND reading=? AND spots IS NOT NULL"
+    row = index.db.execute(query, (str(path.resolve()), _look(path), reading)).fetchone()
+    return None if row is None else itertools.starmap(Spot, SPOT.iter_unpack(row[0]))
+
+
+class SpotsSeen:
+    """The lines of a file while it is read, kept in the end if all of them are plain and the file is as it was."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._look = path, _look(path)
+        self._packed: bytearray | None = bytearray() if self._look else None
+
+    def add(self, spot: Spot | None) -> None:
+        """Note a line; None: one that does not stand in the file as it is needed."""
+        if spot is None or (self._packed is not None and len(self._packed) >= MOST_SPOTS * SPOT.size):
+            self._packed = None
+        elif self._packed is not None:
+            self._packed += SPOT.pack(*spot)
+
+    def keep(self, index: Index, reading: bytes) -> None:
+        """Let the index know."""
+        if self._packed and _look(self._path) == self._look:
+            values = (reading, bytes(self._packed), str(self._path.resolve()), self._look)
+            index.db.execute("UPDATE known_files SET reading=?, spots=? WHERE path=? AND look=?", values)
 
 
 def _look(path: Path) -> str:

@@ -7,12 +7,17 @@ of it but the texts. Only a line that is read by itself alone is kept: one whole
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import IO
 
 import msgspec
 
-from r1distill.importers.readers import Line
+from r1distill.filtering import known_files
+from r1distill.filtering.judged import Place, read_place
+from r1distill.filtering.known_files import Spot, SpotsSeen, spots_of
+from r1distill.importers.readers import Line, lines_of
 from r1distill.index import Index
 from r1distill.records import Message, Prompt
 
@@ -54,13 +59,34 @@ class KnownLine(msgspec.Struct, frozen=True, array_like=True):
     """A Problem."""
 
 
-class Digests(NamedTuple):
-    """The digests of a line."""
+class FileAgain:
+    """A file that is opened when it is needed."""
 
-    key: bytes
-    """SHA-256 of the line."""
-    content: bytes
-    """SHA-256 of the line and of the way that it is read."""
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def read(self, offset: int, size: int) -> bytes:
+        """A part of it. Raises OSError."""
+        if self._file is None:
+            self._file = self._path.open("rb", buffering=0)
+            weakref.finalize(self, self._file.close)
+        return read_place(self._file.fileno(), Place(0, offset, size))
+
+
+class LineAgain:
+    """A line that was read before; its text is read again only if somebody wants it."""
+
+    __slots__ = ("_file", "number", "offset", "size")
+    fault = ""
+
+    def __init__(self, file: FileAgain, spot: Spot) -> None:
+        self._file, self.number, self.offset, self.size = file, spot.number, spot.offset, spot.size
+
+    @property
+    def data(self) -> bytes:
+        """The line. Raises OSError."""
+        return self._file.read(self.offset, self.size)
 
 
 class KnownLines:
@@ -74,15 +100,32 @@ class KnownLines:
         self._new: list[tuple[bytes, bytes]] = []
         # Not among the index's own tables: an index that was made before it keeps its measurements.
         index.db.execute(TABLE)
+        index.db.execute(known_files.TABLE)
 
-    def looked_up(self, lines: Iterable[Line]) -> Iterator[tuple[Line, Digests, KnownLine | None]]:
-        """The lines in their order, each with what is known of it."""
+    def looked_up(self, path: Path) -> Iterator[tuple[Line | LineAgain, Spot, KnownLine | None]]:
+        """The lines of a file in their order, each with its digests and what is known of it. A file that did not change is not
+        read again.
+        """
+        spots = spots_of(path, self._index, self._reading)
+        lines: Iterator[tuple[Line | LineAgain, Spot]]
+        lines = self._read(path) if spots is None else self._again(path, spots)
         for some in _bunches(lines):
-            digests = [self._digests(line.data) for line in some]
-            known = self._known([one.content for one in digests])
-            for line, one in zip(some, digests, strict=True):
-                value = known.get(one.content)
-                yield line, one, None if value is None else self._decoded(value)
+            known = self._known([spot.content for _, spot in some])
+            for line, spot in some:
+                value = known.get(spot.content)
+                yield line, spot, None if value is None else self._decoded(value)
+
+    def _again(self, path: Path, spots: Iterator[Spot]) -> Iterator[tuple[Line | LineAgain, Spot]]:
+        file = FileAgain(path)
+        return ((LineAgain(file, spot), spot) for spot in spots)
+
+    def _read(self, path: Path) -> Iterator[tuple[Line | LineAgain, Spot]]:
+        seen = SpotsSeen(path)
+        for line in lines_of(path):
+            spot = self._spot(line)
+            seen.add(None if line.offset is None or line.fault else spot)
+            yield line, spot
+        seen.keep(self._index, self._reading)
 
     def problem(self, known: KnownLine) -> Problem:
         """The problem of a line."""
@@ -106,9 +149,10 @@ class KnownLines:
             self._index.keep_lines(self._new)
             self._new = []
 
-    def _digests(self, data: bytes) -> Digests:
-        key = hashlib.sha256(data).digest()
-        return Digests(key, hashlib.sha256(key + self._reading).digest())
+    def _spot(self, line: Line) -> Spot:
+        key = hashlib.sha256(line.data).digest()
+        content = hashlib.sha256(key + self._reading).digest()
+        return Spot(line.number, line.offset or 0, len(line.data), key, content)
 
     def _known(self, contents: list[bytes]) -> dict[bytes, bytes]:
         marks = ",".join("?" * len(contents))
@@ -123,13 +167,15 @@ class KnownLines:
         return known if known.kind == self._kind else None
 
 
-def _bunches(lines: Iterable[Line]) -> Iterator[list[Line]]:
+def _bunches(
+    lines: Iterable[tuple[Line | LineAgain, Spot]],
+) -> Iterator[list[tuple[Line | LineAgain, Spot]]]:
     """The lines, some at a time."""
-    some: list[Line] = []
+    some: list[tuple[Line | LineAgain, Spot]] = []
     size = 0
-    for line in lines:
-        some.append(line)
-        size += len(line.data)
+    for line, spot in lines:
+        some.append((line, spot))
+        size += spot.size
         if len(some) >= LOOKED_UP or size >= LOOKED_UP_BYTES:
             yield some
             some, size = [], 0

@@ -7,7 +7,7 @@ names all it depends on, so a changed threshold re-measures nothing, and a corre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from r1distill.checks.base import UNMEASURED, Check
@@ -30,6 +30,8 @@ __all__ = [
     "measure_and_judge",
 ]
 
+TICK_EVERY = 25
+"""Traces that are read (some 3 ms) between two looks at the workers."""
 BATCH = 500
 """Traces that are measured between two commits: at most so many are measured again after a kill."""
 
@@ -71,7 +73,7 @@ def measure_and_judge(
     decider = Decider(checks, keep, fence)
     with Workers(workers) as pool:
         engine = Engine(checks, index, pool, fence, logprobs, dry_run)
-        for batch, found in engine.take_all(batched(rows, BATCH)):
+        for batch, found in engine.take_all(batched(_ticking(rows, pool), BATCH)):
             for source, raws in zip(batch, found, strict=True):
                 row = Judged(source, teachers.setdefault(source.about.teacher, source.about.teacher))
                 if dry_run:
@@ -94,9 +96,17 @@ def measure_all(
     fence, done = Fence(), 0
     with Workers(workers) as pool:
         engine = Engine(checks, index, pool, fence, logprobs, dry_run, record)
-        for batch, _ in engine.take_all(batched(rows, BATCH)):
+        for batch, _ in engine.take_all(batched(_ticking(rows, pool), BATCH)):
             done += len(batch)
             progress(done)
         for _ in engine.take_late():
             pass
     return Count(done, engine.measured, engine.cached, fence.errors)
+
+
+def _ticking(rows: Iterable[Source], pool: Workers) -> Iterator[Source]:
+    """The rows, with a look at the workers now and then, who should not wait for the next ones to be read."""
+    for number, row in enumerate(rows):
+        if number % TICK_EVERY == 0:
+            pool.tick()
+        yield row

@@ -21,7 +21,7 @@ from r1distill.filtering.chosen import Chosen, choose, run_sources
 from r1distill.filtering.logprobs_beside import logprobs_for
 from r1distill.filtering.measure import Count, Logprobs, Source, measure_all
 from r1distill.filtering.plain_files import plain
-from r1distill.filtering.sift import open_index
+from r1distill.filtering.sift import open_index, torn_notes
 from r1distill.index import MEASUREMENTS, Index
 from r1distill.ledger import Ledger, read_lines, storage_errors
 from r1distill.recipe import Recipe
@@ -60,6 +60,8 @@ class _Job:
         # Judges have a ledger of their own: asking them costs money.
         self.checks = {name: check for name, check in checks.items() if not isinstance(check, Judge)}
         self.path = folder / MEASUREMENTS / f"part-{shard[0]}-of-{shard[1]}.jsonl"
+        self._others = 0
+        """Traces of other shards that were read on the way; a file must be read whole."""
 
     def do(
         self, sources: Iterable[Source], total: int, index: Index, logprobs: Logprobs | None
@@ -68,17 +70,25 @@ class _Job:
         with ExitStack() as stack:
             ledger = None if self.dry_run else stack.enter_context(Ledger(self.path))
             part = Part(ledger, self.path)
-            progress = stack.enter_context(self.show.progress("Measuring", total))
+            progress = stack.enter_context(
+                self.show.progress("Reading" if self.dry_run else "Measuring", total)
+            )
             found = measure_all(
-                self._mine(sources), self.checks, index, part.add, self.workers, progress.update, self.dry_run, logprobs
+                self._mine(sources), self.checks, index, part.add, self.workers,
+                lambda done: progress.update(done + self._others), self.dry_run, logprobs,
             )  # fmt: skip
-        return self._told(self._summary(found, part.written, started))
+            progress.update(found.traces + self._others)
+        return self._told(self._summary(found, part.written, started, torn_notes(index)))
 
     def _mine(self, sources: Iterable[Source]) -> Iterator[Source]:
-        return (source for source in sources if in_shard(source.prompt.id, self.shard))
+        for source in sources:
+            if in_shard(source.prompt.id, self.shard):
+                yield source
+            else:
+                self._others += 1
 
-    def _summary(self, found: Count, written: int, started: float) -> MeasureSummary:
-        notes = [f"The check {name} raised an error: {text}" for name, text in found.errors.items()]
+    def _summary(self, found: Count, written: int, started: float, torn: list[str]) -> MeasureSummary:
+        notes = [f"The check {name} raised an error: {text}" for name, text in found.errors.items()] + torn
         return MeasureSummary(
             file=str(self.path), shard=f"{self.shard[0]}/{self.shard[1]}", traces=found.traces, measured=found.measured,
             cached=found.cached, written=written, notes=notes, dry_run=self.dry_run,

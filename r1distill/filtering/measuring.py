@@ -6,9 +6,10 @@ in the index before it is handed on, so that an interrupted run goes on where it
 
 from __future__ import annotations
 
-import hashlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -16,17 +17,19 @@ import msgspec
 from r1distill.checks import begin
 from r1distill.checks.ahead import Ahead, Begun, Posted, Raised, Wanted
 from r1distill.checks.base import NO_LOGPROBS, UNMEASURED, Check, Job, Value
-from r1distill.checks.keys import Reads, check_identity, measurement_key
-from r1distill.checks.workers import Result, Workers
+from r1distill.checks.keys import Reads, check_identity, measurement_key, trace_key
+from r1distill.checks.values import as_json
+from r1distill.checks.workers import Workers
 from r1distill.filtering.decide import MARK, Fence
+from r1distill.filtering.jobs import Jobs
 from r1distill.filtering.judged import Source
 from r1distill.filtering.late import Late, LateOnes, Logprobs
 from r1distill.index import Index
 from r1distill.queries import Made
 from r1distill.records import Measurement, digest
 
-MEMO_ENTRIES = 200_000
-"""Worker results kept for equal jobs (samples of one problem repeat the same wrong answers)."""
+SAVE_EVERY_S = 2.0
+"""Seconds of measuring that a kill may cost (besides the measurement that is being made): within a batch, too."""
 WITHOUT = msgspec.json.encode({UNMEASURED: NO_LOGPROBS})
 Record = Callable[[Measurement], None]
 
@@ -39,7 +42,7 @@ class Batch(NamedTuple):
     found: list[list[bytes | None]]
     """The measurements; None: not there yet."""
     new: dict[tuple[int, int], Any]
-    """By row and column: what is measured now, as a Value or as the Job that makes it."""
+    """By row and column: what is measured now and not in its place yet, as a Value, its JSON or the Job that makes it."""
     missing: list[tuple[int, int]]
     """Row and column of what is to be measured."""
     posted: Posted
@@ -69,9 +72,10 @@ class Engine:
         self._record = record
         self._identities = [digest(check_identity(check)) for check in checks.values()]
         self._reads = Reads(checks)
-        self._memo: dict[tuple[Any, ...], Result] = {}
+        self._jobs = Jobs(pool)
         self._late = LateOnes(logprobs)
         self._taken = 0
+        self._saved_s = time.monotonic()
 
     def take_all(self, batches: Iterable[list[Source]]) -> Iterator[tuple[list[Source], list[list[bytes]]]]:
         """Each batch, with what every check measures on each of its traces, as JSON.
@@ -88,11 +92,13 @@ class Engine:
                 yield self._completed(under_way.popleft(), ahead)
 
     def _completed(self, batch: Batch, ahead: Ahead) -> tuple[list[Source], list[list[bytes]]]:
-        begun = ahead.fetch(batch.posted)
-        for place in batch.missing:
-            self._begin(batch, *place, begun.get(place))
-        self._finish_jobs(batch.new)
+        self._begin_missing(batch, ahead)
+        self._jobs.finish(batch.new, self._is_time, lambda: self._put_in_place(batch))
+        self._pool.tick()
         self._put_in_place(batch)
+        self._pool.tick()
+        if self._record is not None and not self._dry_run:
+            self._record_all(batch, self._record)
         self._taken += len(batch.sources)
         return batch.sources, cast("list[list[bytes]]", batch.found)
 
@@ -107,9 +113,10 @@ class Engine:
         return batch
 
     def _keys(self, source: Source) -> list[str]:
-        trace_id, content = source.trace_id, source.content
-        pairs = zip(self._identities, self._reads.of(source.order, source.prompt), strict=True)
-        return [measurement_key(identity, trace_id, content, reads) for identity, reads in pairs]
+        trace, reads = trace_key(source.trace_id, source.content), self._reads.of(source.order, source.prompt)
+        return [
+            measurement_key(*parts) for parts in zip(self._identities, repeat(trace), reads, strict=False)
+        ]
 
     def _missing(self, batch: Batch) -> Iterator[tuple[int, int]]:
         """The places of what is not known, or not for good (only log-probabilities may come later)."""
@@ -125,6 +132,27 @@ class Engine:
                 else:
                     self.cached += 1
 
+    def _begin_missing(self, batch: Batch, ahead: Ahead) -> None:
+        """Begin all that is missing, row by row; the rows of a piece when the workers are through with it."""
+        left = deque(batch.missing)
+        for posted in batch.posted:
+            self._begin_rows(batch, left, posted[1][-1].at, ahead.fetch([posted]))
+        self._begin_rows(batch, left, len(batch.sources), {})
+
+    def _begin_rows(
+        self, batch: Batch, left: deque[tuple[int, int]], last: int, begun: dict[tuple[int, int], Begun]
+    ) -> None:
+        """Begin what is `left` up to the row `last`; `begun`: what workers made of it."""
+        while left and left[0][0] <= last:
+            place = left.popleft()
+            self._begin(batch, *place, begun.get(place))
+            if self._is_time():
+                self._put_in_place(batch)
+
+    def _is_time(self) -> bool:
+        """True when the last measurements went into the index long ago."""
+        return time.monotonic() - self._saved_s >= SAVE_EVERY_S
+
     def _begin(self, batch: Batch, row: int, column: int, begun: Begun | None) -> None:
         (name, check), source = self._columns[column], batch.sources[row]
         if check.wants_logprobs:
@@ -138,36 +166,32 @@ class Engine:
             elif begun is not None:
                 batch.new[row, column] = begun
             elif not self._dry_run:
-                batch.new[row, column] = self._fence.call(
-                    name, source.trace_id, begin, check, source.prompt, source.trace
-                )
+                batch.new[row, column] = self._begun_here(name, check, source)
 
-    def _finish_jobs(self, new: dict[tuple[int, int], Any]) -> None:
-        """Run the jobs among the new measurements in workers, equal ones once, and put their results in place."""
-        jobs = [(place, value, _memo_key(value)) for place, value in new.items() if isinstance(value, Job)]
-        if len(self._memo) > MEMO_ENTRIES:
-            self._memo.clear()
-        still_open = {key: job for _, job, key in jobs if key not in self._memo}
-        self._memo.update(zip(still_open, self._pool.run(list(still_open.values())), strict=True))
-        for place, job, key in jobs:
-            new[place] = _outcome(job, self._memo[key])
+    def _begun_here(self, name: str, check: Check, source: Source) -> bytes | Job:
+        made = self._fence.call(name, source.trace_id, begin, check, source.prompt, source.trace)
+        return made if isinstance(made, Job) else self._encoded(name, source.trace_id, made)
 
     def _put_in_place(self, batch: Batch) -> None:
-        """New measurements become JSON and go into the index; everything goes to `record`."""
+        """New measurements become JSON and go into the index; jobs that are not done stay where they are."""
         fresh = []
         for (row, column), value in batch.new.items():
+            if isinstance(value, Job):
+                continue
             name, trace_id = self._columns[column][0], batch.sources[row].trace_id
-            raw = batch.found[row][column] = self._encoded(name, trace_id, value)
+            raw = value if isinstance(value, bytes) else self._encoded(name, trace_id, value)
+            batch.found[row][column] = raw
             if _settled(self._checks[name], raw):
                 fresh.append(Made(trace_id, batch.keys[row][column], raw))
         if fresh:
             self._index.store(fresh)
-        if self._record is not None and not self._dry_run:
-            self._record_all(batch, self._record)
+        for place in [place for place, value in batch.new.items() if not isinstance(value, Job)]:
+            del batch.new[place]
+        self._saved_s = time.monotonic()
 
     def _encoded(self, name: str, trace_id: str, value: Any) -> bytes:
         """A measurement as JSON; what is no JSON object becomes an error of its check."""
-        raw = self._fence.call(name, trace_id, _as_json, value)
+        raw = self._fence.call(name, trace_id, as_json, value)
         return raw if isinstance(raw, bytes) else msgspec.json.encode(raw)
 
     def _record_all(self, batch: Batch, record: Record) -> None:
@@ -208,15 +232,6 @@ def _settled(check: Check, raw: bytes) -> bool:
     return plain or check.settled(msgspec.json.decode(raw))
 
 
-def _as_json(value: Value | bytes) -> bytes:
-    """A worker has encoded its own already."""
-    if isinstance(value, bytes):
-        return value
-    if not isinstance(value, dict):
-        raise TypeError(f"a measurement is a dict, not {type(value).__name__}")
-    return msgspec.json.encode(value)
-
-
 def _wanted(batch: Batch) -> Iterator[Wanted]:
     columns: dict[int, list[int]] = {}
     for row, column in batch.missing:
@@ -224,15 +239,3 @@ def _wanted(batch: Batch) -> Iterator[Wanted]:
     for row, wanted in columns.items():
         source = batch.sources[row]
         yield Wanted(row, source.prompt, source.trace, wanted)
-
-
-def _memo_key(job: Job) -> tuple[Any, ...]:
-    """Equal jobs have equal keys; arguments of any JSON shape are compared by their text."""
-    args = hashlib.sha256(repr(job.args).encode("utf-8", "replace")).digest()  # tests of programs may be long
-    return job.function, args, job.timeout_s
-
-
-def _outcome(job: Job, result: Result) -> Value:
-    if result.value is not None:
-        return {**job.base, **result.value}
-    return {**job.base, UNMEASURED: "timeout" if result.timed_out else result.error}

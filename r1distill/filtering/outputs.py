@@ -6,6 +6,7 @@ In: judged rows in order, a reader of their lines. Out: files in one folder, eac
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +23,7 @@ from r1distill.thinking import Split, join_thinking
 
 FILES = ("verdicts", "kept", "rejected", "reasons", "train", "val", "pairs", "suspect_references")
 MOST_TAILS = 10_000
-"""Verdicts that are kept encoded: where each has a score of its own, keeping them would only take memory."""
+"""Verdicts of a check that are kept encoded: where each has a score of its own, keeping them would only take memory."""
 
 
 class Outputs:
@@ -65,22 +66,28 @@ class VerdictLines:
     """Verdict rows as JSON; what equal judgements have in common, nearly all of a row, is encoded once."""
 
     def __init__(self) -> None:
-        self._tails: dict[tuple[str, int], bytes] = {}
+        self._tails: defaultdict[str, dict[int, bytes]] = defaultdict(dict)
+        """By check and identity of the judgement: equal ones are one object (decide.py), and the rows keep them."""
 
     def of(self, row: Judged) -> bytes:
         """The verdicts of one trace, a line each, the last without its newline."""
         start = b'{"trace_id":' + msgspec.json.encode(row.trace_id)
-        return b"\n".join([start + self._tail(name, row) for name in row.judgements])
+        tails = self._tails
+        return b"\n".join(
+            [
+                start + (tails[name].get(id(one)) or self._tail(name, row))
+                for name, one in row.judgements.items()
+            ]
+        )
 
     def _tail(self, name: str, row: Judged) -> bytes:
-        judgement = row.judgements[name]
-        key = name, id(judgement)  # equal judgements are one object (decide.py), and the rows keep them
-        tail = self._tails.get(key)
-        if tail is None:
-            verdict = Verdict("", name, judgement.outcome, judgement.score, reason_of(name, row))
-            tail = msgspec.json.encode(verdict)[len(b'{"trace_id":""') :]
-            if len(self._tails) < MOST_TAILS:
-                self._tails[key] = tail
+        judgement, known = row.judgements[name], self._tails[name]
+        verdict = Verdict(
+            "", name, judgement.outcome, judgement.score, reason_of(name, row), judgement.detail
+        )
+        tail = msgspec.json.encode(verdict)[len(b'{"trace_id":""') :]
+        if len(known) < MOST_TAILS:
+            known[id(judgement)] = tail
         return tail
 
 
@@ -117,8 +124,7 @@ def write_outputs(
             if id(row) in train or id(row) in val:
                 out.row("val" if id(row) in val else "train", example(line, row))
             else:
-                why = [reason_of(name, row) for name in names] or [f"select: {parted.left_out[id(row)]}"]
-                out.row("reasons", {"trace_id": row.trace_id, "rejected": bool(names), "reasons": why})
+                out.row("reasons", _why(row, names, parted))
         read = iter(lines(row.place for pair in pairs for row in pair))
         for right, wrong in pairs:
             chosen, rejected = example(next(read), right), example(next(read), wrong)
@@ -130,6 +136,14 @@ def write_outputs(
             )
         for suspect in suspects:
             out.row("suspect_references", suspect)
+
+
+def _why(row: Judged, names: list[str], parted: Parted) -> dict[str, Any]:
+    """Why a trace is no training row; with the details that checks give, by check."""
+    why = [reason_of(name, row) for name in names] or [f"select: {parted.left_out[id(row)]}"]
+    details = {name: text for name in names if (text := row.judgements[name].detail)}
+    more = {"details": details} if details else {}
+    return {"trace_id": row.trace_id, "rejected": bool(names), "reasons": why, **more}
 
 
 def make_example(reply: Trace | Split, trace_id: str, prompt: list[Message]) -> Example:

@@ -1,8 +1,9 @@
 """Preference pairs: a right answer over a wrong one to the same problem, for DPO and its kin.
 
-Right is a trace that is selected for training; wrong is one that only the correctness check removes, so that form, length
-and finish are no part of the preference. Of the wrong ones the nearest in length is taken: else length is what a preference
-learner learns (Singhal et al., 2023, https://arxiv.org/abs/2310.03716). Rows are TRL's conversational preference form
+Right is a trace that is selected for training; wrong is one that the correctness check removes, and no other check but those of
+answers and problems (agreement, difficulty), so that form, length and finish are no part of the preference. Of the wrong ones
+the nearest in length is taken: else length is what a preference learner learns (Singhal et al., 2023,
+https://arxiv.org/abs/2310.03716). Rows are TRL's conversational preference form
 (https://huggingface.co/docs/trl/dataset_formats#preference).
 """
 
@@ -14,7 +15,9 @@ from typing import NamedTuple
 import msgspec
 
 from r1distill.checks import Check, Judgement
+from r1distill.checks.agreement import Agreement
 from r1distill.checks.correct import Correct
+from r1distill.checks.difficulty import Difficulty
 from r1distill.filtering.funnel import Parted
 from r1distill.filtering.judged import Judged
 from r1distill.records import Message
@@ -42,9 +45,11 @@ class PairRow(msgspec.Struct, frozen=True):
 def preference_pairs(parted: Parted, checks: dict[str, Check], per_prompt: int) -> list[Pair]:
     """At most `per_prompt` pairs for each problem, each wrong answer in one of them only; in the order of the set."""
     graders = {name for name, check in checks.items() if isinstance(check, Correct)}
+    allowed = graders | {name for name, check in checks.items() if isinstance(check, Agreement | Difficulty)}
     wrong: dict[int, list[Judged]] = {}
     for row, names in zip(parted.rows, parted.removed_by, strict=True):
-        if names and set(names) <= graders and all(_is_wrong(row.judgements[name]) for name in names):
+        said = graders.intersection(names)
+        if said and allowed.issuperset(names) and all(_is_wrong(row.judgements[name]) for name in said):
             wrong.setdefault(row.order, []).append(row)
     pairs: list[Pair] = []
     taken: dict[int, int] = {}

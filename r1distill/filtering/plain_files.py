@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1distill.checks import Check, build_checks
+from r1distill.filtering.funnel import NAME
 from r1distill.filtering.logprobs_beside import folder_beside, logprobs_for
 from r1distill.filtering.measure import Logprobs
 from r1distill.filtering.tracefiles import TraceFiles
@@ -32,7 +33,8 @@ def changed_defaults(overrides: tuple[str, ...]) -> Recipe:
     data: dict[str, Any] = {"name": "files", "filter": {"checks": copy.deepcopy(FILE_CHECKS)}}
     for override in overrides:
         apply_override(data, override)
-    return parse_recipe(data, where="--set")
+    recipe = parse_recipe(data, where="--set")
+    return recipe.model_copy(update={"name": NAME}) if recipe.name == "files" else recipe
 
 
 class Plain(NamedTuple):

@@ -6,7 +6,7 @@ then the caps by tag (caps.py). Pure functions of ids and a seed: an added probl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from r1distill.checks import Check
@@ -32,7 +32,7 @@ class Selection(NamedTuple):
 
 
 def select(
-    kept: list[Judged], settings: SelectSection, checks: Mapping[str, Check], problems: Mapping[int, Prompt]
+    kept: list[Judged], settings: SelectSection, checks: Mapping[str, Check], problems: Sequence[Prompt]
 ) -> Selection:
     """The traces to train on; `problems` by their number in the set. Raises RecipeError (see `check_behind`)."""
     groups: dict[str, list[Judged]] = {}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -50,18 +50,10 @@ from r1distill.ledger import write_atomic
 from r1distill.recipe_sections import SelectSection
 from r1distill.records import Example, Prompt
 from r1distill.run import read_json
-from r1distill.show import Show
+from r1distill.show import Show, counted
 
-FILTER_VERSION = 4
+FILTER_VERSION = 5
 """Raised when the same settings and traces lead to other files."""
-
-
-class Known(NamedTuple):
-    """Traces that are measured and judged."""
-
-    found: Measured
-    problems: dict[int, Prompt]
-    """By their number in the set."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +69,8 @@ class Material:
     """Problems, for the summary."""
     sources: Callable[[], Iterator[Source]]
     """All traces, in any order that is quick to read."""
+    problems: Sequence[Prompt]
+    """The problems by their number, once all traces were read."""
     lines: Callable[[Iterable[Place]], Iterator[bytes]]
     """The lines at some places, in their order."""
     example: Callable[[bytes, Judged], Example]
@@ -109,7 +103,7 @@ def settings_of(checks: dict[str, Check], select: SelectSection, more: dict[str,
 @few_collections()
 def sift(
     material: Material, checks: dict[str, Check], select: SelectSection, index: Index, workers: int | None,
-    dry_run: bool, show: Show, earlier: Earlier | None = None, known: Known | None = None,
+    dry_run: bool, show: Show, earlier: Earlier | None = None, known: Measured | None = None,
 ) -> FilterSummary:  # fmt: skip
     """Measure, judge, select, write. Returns the summary, compared with an `earlier` run where one is given.
 
@@ -120,12 +114,12 @@ def sift(
     count_only = dry_run and earlier is None
     if select.parquet:
         refuse_foreign(material.folder)
-    said = [note for check in checks.values() for note in check.notes()]
-    found, problems = known or _measured(material, checks, select, index, workers, show, count_only)
+    said = [note for check in checks.values() for note in check.notes()] + torn_notes(index)
+    found = known or _measured(material, checks, select, index, workers, show, count_only)
     if count_only:
         return _summary(material, found, started, said, dry_run=True)
-    doubts = suspects(found.rows, checks, problems)
-    parted = part(found.rows, checks, select, problems)
+    doubts = suspects(found.rows, checks, material.problems)
+    parted = part(found.rows, checks, select, material.problems)
     for row in found.rows:
         row.values = NOTHING
     pairs = preference_pairs(parted, checks, select.pairs_per_prompt)
@@ -134,7 +128,7 @@ def sift(
     if not dry_run:
         write_outputs(material.folder, parted, pairs, doubts, material.lines, material.example)
         (write_parquet if select.parquet else remove_parquet)(material.folder)
-    useless = caps_without_use(select.caps, problems.values())
+    useless = caps_without_use(select.caps, material.problems)
     summary = _summary(material, found, started, [*said, *useless], **counts)
     if not dry_run:
         write_atomic(material.folder / "README.md", material.card(parted, summary).encode("utf-8", "replace"))
@@ -149,21 +143,12 @@ def values_read(checks: dict[str, Check], select: SelectSection) -> set[str]:
 def _measured(
     material: Material, checks: dict[str, Check], select: SelectSection, index: Index, workers: int | None, show: Show,
     count_only: bool,
-) -> Known:  # fmt: skip
-    problems: dict[int, Prompt] = {}
-    sources, keep = _noting(material.sources(), problems), values_read(checks, select)
-    with show.progress("Measuring", material.total) as progress:
-        found = measure_and_judge(
-            sources, checks, index, workers, progress.update, count_only, keep, material.logprobs
+) -> Measured:  # fmt: skip
+    keep = values_read(checks, select)
+    with show.progress("Reading" if count_only else "Filtering", material.total) as progress:
+        return measure_and_judge(
+            material.sources(), checks, index, workers, progress.update, count_only, keep, material.logprobs
         )
-    return Known(found, problems)
-
-
-def _noting(sources: Iterable[Source], problems: dict[int, Prompt]) -> Iterator[Source]:
-    """The sources, while `problems` learns the problem of each number."""
-    for source in sources:
-        problems.setdefault(source.order, source.prompt)
-        yield source
 
 
 def _counts(parted: Parted, checks: dict[str, Check], pairs: list[Pair]) -> dict[str, Any]:
@@ -200,9 +185,19 @@ def _summary(
     )  # fmt: skip
 
 
+def torn_notes(index: Index) -> list[str]:
+    """A sentence about the rows in measurements/ that can't be read, if there are any."""
+    if not index.torn:
+        return []
+    return [
+        f"{counted(len(index.torn), 'row')} in {MEASUREMENTS}/ can't be read, the first is {index.torn[0]}; what they held is "
+        "measured again."
+    ]
+
+
 def earlier_summary(data: dict[str, Any]) -> FilterSummary:
-    """The summary of an earlier run, marked as up to date."""
-    return msgspec.convert({**data, "up_to_date": True}, FilterSummary)
+    """The summary of an earlier run, marked as up to date; what it was compared with then is no news now."""
+    return msgspec.convert({**data, "up_to_date": True, "diff": None}, FilterSummary)
 
 
 def finished(folder: Path, stage: str) -> dict[str, Any] | None:

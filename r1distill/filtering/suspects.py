@@ -43,7 +43,7 @@ def reads(checks: Mapping[str, Check]) -> set[str]:
 
 
 def suspects(
-    rows: Sequence[Judged], checks: Mapping[str, Check], problems: Mapping[int, Prompt]
+    rows: Sequence[Judged], checks: Mapping[str, Check], problems: Sequence[Prompt]
 ) -> list[SuspectRow]:
     """The suspect problems, the surest first. `rows` in the order of the set, `problems` by their number in it."""
     if not reads(checks):

@@ -21,9 +21,10 @@ from msgspec.structs import replace
 
 from r1distill.errors import InputError
 from r1distill.filtering.judged import About, about_of, read_place
-from r1distill.filtering.known_files import fingerprints
-from r1distill.filtering.known_lines import Digests, KnownLine, KnownLines, Problem
+from r1distill.filtering.known_files import Spot, fingerprints
+from r1distill.filtering.known_lines import KnownLine, KnownLines, LineAgain, Problem
 from r1distill.filtering.measure import Place, Source
+from r1distill.filtering.problem_set import ProblemSet
 from r1distill.imported import sibling_prompts
 from r1distill.importers import Context, Detector, Found, Unread, reply_of, traces_of
 from r1distill.importers.detect import chosen_formats
@@ -33,14 +34,13 @@ from r1distill.importers.responses import request_key, stored_messages
 from r1distill.importers.scratch import Requests, Scratch, Skipped
 from r1distill.importers.table import QUESTION, REPLY
 from r1distill.index import Index
-from r1distill.records import AnswerKind, Message, Prompt, Trace
+from r1distill.records import AnswerKind, Prompt, Trace
 from r1distill.thinking import Split
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Raised when the same file gives other traces."""
 NO_TRACE = (ValueError, RecursionError)
 """What a row that can't be read raises; msgspec's errors are ValueErrors too."""
-LICENCES = ("license", "licence")
 QUIET = ("plain", "r1distill")
 """Formats that need no mention."""
 MOST_FIELDS = 1_000
@@ -97,10 +97,6 @@ class TraceFiles:
         self.files, self.answer_kind = files, answer_kind
         self.lines = 0
         """Lines of all files, once `fingerprints` has read them."""
-        self.prompts: list[Prompt] = []
-        self.asked: list[list[Message]] = []
-        """For each problem the messages that a student is asked with when no template says otherwise."""
-        self.questions: set[str] = set()
         self.skipped = Skipped()
         self.requests = Requests()
         """Prompts that stand in files of their own, beside the answers."""
@@ -115,8 +111,7 @@ class TraceFiles:
         """How often a row needed a request that stands in another file."""
         self._known: KnownLines | None = None
         self._seen_fields: Counter[str] = Counter()
-        self._number: dict[bytes, int] = {}
-        self._problem_keys: list[bytes] = []
+        self.problems = ProblemSet(self._saved, scratch)
         self._scratch = Scratch(scratch) if keep_lines else None
 
     def refuse_odd_files(self) -> None:
@@ -146,63 +141,74 @@ class TraceFiles:
     def _sources_known(self, known: KnownLines) -> Iterator[Source]:
         names = Names()
         for number, path in self._answer_files():
-            for line, digests, before in known.looked_up(lines_of(path)):
+            for line, spot, before in known.looked_up(path):
                 if before is None:
-                    yield from self._new_sources(known, number, path, line, digests, names)
+                    yield from self._new_sources(known, number, path, line, spot, names)
                 else:
-                    yield self._known_source(known, number, line, digests, before, names)
+                    yield self._known_source(known, number, line, spot, before, names)
         known.store()
         self._need_traces()
 
     def _new_sources(
-        self, known: KnownLines, number: int, path: Path, line: Line, digests: Digests, names: Names
+        self, known: KnownLines, number: int, path: Path, again: Line | LineAgain, spot: Spot, names: Names
     ) -> Iterator[Source]:
         """The traces of a line that is read; it is kept if it gives one trace all by itself."""
+        line = again if isinstance(again, Line) else Line(again.number, again.offset, again.data)
         before, count = (len(self.skipped), self._asked_beside), 0
         for found in self._read_line(path, line):
             count += 1
-            taken = self._taken(number, path, line, found, names, digests.key)
+            taken = self._taken(number, path, line, found, names, spot.key)
             source = self._source(taken)
             if count == 1:
                 first, about = taken, source.about
             yield source
         if count == 1 and first.found.line is None and before == (len(self.skipped), self._asked_beside):
-            self._note(known, digests, first, about)
+            self._note(known, spot, first, about)
 
-    def _note(self, known: KnownLines, digests: Digests, taken: Taken, about: About) -> None:
+    def _note(self, known: KnownLines, spot: Spot, taken: Taken, about: About) -> None:
         prompt, asked = taken.found.prompt, taken.found.asked
         one = KnownLine(
-            "", self.detector.last, self._problem_keys[taken.order], prompt.id, about.teacher, about.chars, about.size_bytes,
+            "", self.detector.last, self.problems.key(taken.order), prompt.id, about.teacher, about.chars, about.size_bytes,
             about.completion_tokens, b"",
         )  # fmt: skip
-        known.note(digests.content, one, Problem(prompt, asked))
+        known.note(spot.content, one, Problem(prompt, asked))
 
     def _known_source(
-        self, known: KnownLines, number: int, line: Line, digests: Digests, before: KnownLine, names: Names
+        self,
+        known: KnownLines,
+        number: int,
+        line: Line | LineAgain,
+        spot: Spot,
+        before: KnownLine,
+        names: Names,
     ) -> Source:
         self.detector.count(before.format)
-        order = self._number.get(before.problem_key)
+        order = self.problems.known(before.problem_key)
         if order is None:
             problem = known.problem(before)
-            order = self._new_order(before.problem_key, problem.prompt, problem.asked)
-        trace_id, sample = names.trace_id(digests.key), names.sample(before.prompt_id)
+            order = self.problems.add(before.problem_key, problem.prompt, problem.asked)
+        trace_id, sample = names.trace_id(spot.key), names.sample(before.prompt_id)
         about = About(
             trace_id, sample, before.teacher, before.chars, before.size_bytes, before.completion_tokens
         )
-        trace = functools.partial(self._trace_again, line.data, order, trace_id, sample)
-        place = self._place(number, line, None)
-        return Source(order, self.prompts[order], trace, place, digests.content.hex(), about)
+        trace = functools.partial(self._trace_again, line, order, trace_id, sample)
+        place = (
+            self._place(number, line, None)
+            if isinstance(line, Line)
+            else Place(number, line.offset, line.size)
+        )
+        return Source(order, self.problems[order], trace, place, spot.content.hex(), about)
 
-    def _trace_again(self, line: bytes, order: int, trace_id: str, sample: int) -> Trace:
-        return self._named(self._found_again(line), order, trace_id, sample)
+    def _trace_again(self, line: Line | LineAgain, order: int, trace_id: str, sample: int) -> Trace:
+        return self._named(self._found_again(line.data), order, trace_id, sample)
 
     def _named(self, found: Found, order: int, trace_id: str, sample: int) -> Trace:
-        extras = self._with_own_tags(found, self.prompts[order])
+        extras = self._with_own_tags(found, self.problems[order])
         return replace(found.trace, id=trace_id, prompt_id=found.prompt.id, sample=sample, extras=extras)
 
     def _source(self, taken: Taken) -> Source:
         about = about_of(taken.trace)
-        return Source(taken.order, self.prompts[taken.order], taken.trace, taken.place, taken.content, about)
+        return Source(taken.order, self.problems[taken.order], taken.trace, taken.place, taken.content, about)
 
     def _beside(self, key: str) -> bytes | None:
         self._asked_beside += 1
@@ -224,14 +230,14 @@ class TraceFiles:
         row = found.line or line.data
         if found.line or not key:
             key = hashlib.sha256(row).digest()
-        order = self._order(found)
+        order = self.problems.number(found.prompt, found.asked)
         trace = self._named(found, order, names.trace_id(key), names.sample(found.prompt.id))
         content = hashlib.sha256(key + self._reading).hexdigest()
         place = self._place(number, line, found.line)
         return Taken(order, trace, found, place, content, row, path, line.number)
 
     def _need_traces(self) -> None:
-        if not self.prompts:
+        if not len(self.problems):
             raise InputError(self._no_trace_sentence())
 
     def lines_at(self, places: Iterable[Place]) -> Iterator[bytes]:
@@ -258,8 +264,10 @@ class TraceFiles:
         told = []
         if len(self.skipped):
             first = next(iter(self.skipped))
+            has_parts = len(self.skipped) > self.skipped.lines
+            parts = f", in whole or in part ({len(self.skipped):,} parts)," if has_parts else ""
             told.append(
-                f"{len(self.skipped):,} lines can't be read as traces and are listed in {listed_in}; "
+                f"{self.skipped.lines:,} lines can't be read as traces{parts} and are listed in {listed_in}; "
                 f"the first is {first['file']}:{first['line']} ({first['reason']})."
             )
         if len(self.requests):
@@ -321,7 +329,7 @@ class TraceFiles:
     def _note_fields(self, line: bytes) -> None:
         """Remember the columns of a row that is no trace, for the sentence that says there is none at all."""
         try:
-            if not self.prompts and len(self._seen_fields) < MOST_FIELDS:
+            if not len(self.problems) and len(self._seen_fields) < MOST_FIELDS:
                 self._seen_fields.update(name[:80] for name in read_row(line).raws)
         except NO_TRACE:
             pass
@@ -340,31 +348,6 @@ class TraceFiles:
         if not own:
             return found.trace.extras
         return found.trace.extras | {"tags": {**own, **found.trace.extras.get("tags", {})}}
-
-    def _order(self, found: Found) -> int:
-        """The number of the problem."""
-        key = self._problem_key(found.prompt, found.asked)
-        order = self._number.get(key)
-        return self._new_order(key, found.prompt, found.asked) if order is None else order
-
-    def _new_order(self, key: bytes, prompt: Prompt, asked: list[Message]) -> int:
-        order = self._number[key] = len(self.prompts)
-        self._problem_keys.append(key)
-        self.prompts.append(prompt)
-        self.asked.append(asked)
-        self.questions.add(prompt.id)
-        return order
-
-    def _problem_key(self, prompt: Prompt, asked: list[Message]) -> bytes:
-        """Equal for rows of one problem. One question with two references, with two licences, or after two conversations, is
-        two problems; other tags are those of the first row.
-        """
-        tags = prompt.tags
-        if prompt.id not in self._saved:
-            tags = {name: value for name, value in tags.items() if name in LICENCES}
-        earlier = [[m.role, m.content] for m in asked] if sum(m.role != "system" for m in asked) > 1 else []
-        says = [prompt.id, prompt.question, prompt.answer, prompt.answer_kind, prompt.tests, tags, earlier]
-        return hashlib.blake2b(msgspec.json.encode(says, order="deterministic"), digest_size=16).digest()
 
     def _no_trace_sentence(self) -> str:
         names = ", ".join(str(path) for path in self.files)

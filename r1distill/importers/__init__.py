@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from r1distill.importers import chat, columns, conversations, generations, logs, own, responses
-from r1distill.importers.detect import Detector
-from r1distill.importers.fields import Row, known_row, read_row
+from r1distill.importers.detect import Detector, what_is_lacking
+from r1distill.importers.fields import LacksError, Row, known_row, read_row
 from r1distill.importers.found import Context, Found, Unread
 from r1distill.importers.table import Format, Shape
 from r1distill.thinking import Split
@@ -40,6 +40,8 @@ def traces_of(line: bytes, detector: Detector, context: Context) -> Iterator[Fou
         for found in READERS[_shape(row, format)](row, format, context):
             none = False
             yield found
+    except LacksError as error:
+        raise ValueError(str(error) if format.name == "map" else what_is_lacking(row, str(error))) from None
     except NOT_SO_SHAPED as error:
         said = f"{type(error).__name__}: {error}"
         raise ValueError(f"the row is not shaped as rows of {format.name} are ({said})") from None

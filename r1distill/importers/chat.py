@@ -21,6 +21,7 @@ from r1distill.importers.found import (
     beside,
     finish_of,
     found,
+    refuse_odd_reasoning,
     row_usage,
     split_reply,
 )
@@ -141,5 +142,6 @@ def split_message(message: dict[str, Any], apart: str | None = None) -> tuple[Sp
     split = normalise(message)
     if split.source in (*FIELDS, "reasoning_details", "content_list"):
         return beside(Split("", split.reasoning, "none"), split_thinking(split.answer), split.source)
+    refuse_odd_reasoning(split, ((field, message.get(field)) for field in FIELDS))
     calls = not split.answer and not split.reasoning and bool(message.get("tool_calls"))
     return split, {"tool_calls": True} if calls else {}

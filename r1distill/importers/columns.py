@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from r1distill.importers.chat import conversation, last_question, message_of, split_message
-from r1distill.importers.fields import Row
-from r1distill.importers.found import Context, Found, Said, Unread, finish_of, found, row_usage, split_reply
+from r1distill.importers.chat import MOST_MESSAGES, conversation, last_question, message_of, split_message
+from r1distill.importers.fields import LacksError, Row
+from r1distill.importers.found import (
+    Context,
+    Found,
+    Said,
+    Unread,
+    finish_of,
+    found,
+    refuse_odd_reasoning,
+    row_usage,
+    split_reply,
+)
 from r1distill.importers.table import QUESTION, Author, Format
 from r1distill.records import Message
 from r1distill.thinking import Split
@@ -49,12 +59,34 @@ def asked(row: Row, format: Format) -> tuple[list[Message], str]:
         more = row.text((format.more_question,)) if format.more_question else None
         question = f"{question}\n\n{more}" if more else question
         system = row.text((format.system,))
-        return [*([Message("system", system)] if system else []), Message("user", question)], question
+        earlier = _earlier(row, format.history) if format.history in row.raws else []
+        return [
+            *([Message("system", system)] if system else []), *earlier, Message("user", question)
+        ], question  # fmt: skip
     for name in ("messages", "prompt", "conversations"):
         messages = _before_the_answer(row, name)
         if any(message.role == "user" for message in messages):
             return messages, last_question(messages)
-    raise ValueError(f"no question (none of {', '.join(format.question or QUESTION)}, messages)")
+    raise LacksError(f"no question (none of {', '.join(format.question or QUESTION)}, messages)")
+
+
+def _earlier(row: Row, name: str) -> list[Message]:
+    """The turns before the question: pairs of a question and an answer, or messages. Raises ValueError for what is neither."""
+    if row.kind(name) not in ("list", "null"):
+        if row.value(name):
+            raise ValueError(f"{name!r} is no list of earlier turns")
+        return []
+    found: list[Message] = []
+    for turn in row.items(name):
+        if isinstance(turn, dict):
+            found.append(message_of(turn))
+        elif isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn):
+            found += [Message("user", turn[0]), Message("assistant", turn[1])]
+        else:
+            raise ValueError(f"a turn in {name!r} is no pair of a question and an answer")
+    if len(found) > MOST_MESSAGES:
+        raise ValueError(f"more than {MOST_MESSAGES:,} messages")
+    return found
 
 
 def _before_the_answer(row: Row, name: str) -> list[Message]:
@@ -65,6 +97,13 @@ def _before_the_answer(row: Row, name: str) -> list[Message]:
 
 def reply(row: Row, format: Format) -> tuple[Split, dict[str, object], bool]:
     """(reasoning and answer, extras, whether the reply stood in `answer`). Raises ValueError."""
+    found = _reply(row, format)
+    if not found[0].reasoning:
+        refuse_odd_reasoning(found[0], ((name, row.value(name)) for name in format.reasoning))
+    return found
+
+
+def _reply(row: Row, format: Format) -> tuple[Split, dict[str, object], bool]:
     apart = row.text(format.reasoning)
     last = ("text",) if "text" in format.reply else ()
     text = row.text(
@@ -81,7 +120,7 @@ def reply(row: Row, format: Format) -> tuple[Split, dict[str, object], bool]:
         return *((_untagged(text), {}) if format.untagged else split_reply(text, apart)), False
     text = row.text(WORDS) if format.name == "plain" else None
     if text is None or (apart is None and row.kind("answer") and not _has_thinking(text)):
-        raise ValueError(
+        raise LacksError(
             f"no answer of a teacher (none of {', '.join(format.reply)}, messages, or reasoning with answer)"
         )
     return *split_reply(text, apart), True

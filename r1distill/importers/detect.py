@@ -6,6 +6,7 @@ In: a Row. Out: a Format, or a ValueError that says what was seen and which form
 from __future__ import annotations
 
 from collections import Counter
+from typing import NamedTuple
 
 from r1distill.errors import UsageError
 from r1distill.importers.fields import Row
@@ -18,6 +19,8 @@ LONGEST_LOOK = 10_000
 MAPPED = ("question", "answer", "trace", "reasoning", "reference", "system", "model", "finish")
 """What --map can name a column for; a `trace` is reasoning that ends in the answer, without any tags."""
 CLOSE = 3
+Present = dict[tuple[str, ...], tuple[str, ...]]
+HINT = "or name them: --map question={question},answer=COLUMN (and reasoning=COLUMN where it stands apart)"
 
 
 class Detector:
@@ -30,18 +33,19 @@ class Detector:
         """How many rows of each format were met."""
         self.last = ""
         """The name of the format that was met last."""
-        self._looks: dict[tuple[str, ...], Format | str] = {}
+        self._looks: dict[tuple[str, ...], tuple[Format | str, Present]] = {}
 
     def format_of(self, row: Row) -> Format:
         """The format of a row. Raises ValueError when none fits."""
         look = tuple([f"{name}\n{memoryview(raw)[0]}" for name, raw in row.raws.items()])
-        known = self._looks.get(look)
-        if known is None:
-            known = self._find(row)
+        met = self._looks.get(look)
+        if met is None:
+            met = self._find(row), {}
             if len(self._looks) >= MOST_LOOKS:
                 self._looks.clear()
             if sum(map(len, look)) <= LONGEST_LOOK:
-                self._looks[look] = known
+                self._looks[look] = met
+        known, row.present = met
         if isinstance(known, str):
             raise ValueError(known)
         self.count(known.name)
@@ -80,24 +84,55 @@ def _looks_plain(row: Row) -> bool:
 
 
 def what_was_seen(row: Row) -> str:
-    """Why a row is of no format: its columns, and the formats of which it has at least half the columns."""
-    seen = ", ".join(f"{name[:40]} ({row.kind(name)})" for name in [*row.raws][:20]) or "none"
-    lacking = {format.name: _lacking(format, row) for format in reversed(FORMATS) if format.needs}
-    near = sorted(
-        (name for name, (lack, have) in lacking.items() if have >= len(lack)),
-        key=lambda name: len(lacking[name][0]),
-    )
-    close = "; ".join(f"{name} (it lacks {', '.join(lacking[name][0])})" for name in near[:CLOSE])
-    return f"no format has these columns: {seen}" + (f"; close: {close}" if close else "")
+    """Why a row is of no format: its columns, the formats that come close, and what to do."""
+    return f"no format has these columns: {_seen(row)}{_close(row)}"
 
 
-def _lacking(format: Format, row: Row) -> tuple[list[str], int]:
-    """(what a row lacks of a format, how many of its columns it has)."""
+def what_is_lacking(row: Row, fault: str) -> str:
+    """The fault of a row that holds no question or no answer, with its columns, the formats that come close, and what to do."""
+    return f"{fault}; its columns: {_seen(row)}{_close(row)}"
+
+
+def _seen(row: Row) -> str:
+    return ", ".join(f"{name[:40]} ({row.kind(name)})" for name in [*row.raws][:20]) or "none"
+
+
+def _close(row: Row) -> str:
+    """The formats of which a row has at least as many columns as it lacks, those that lack least first."""
+    known: dict[str, _Near] = {}
+    for format in reversed(FORMATS):
+        near = _near(format, row)
+        if near.have and near.have >= len(near.lack) and (near.lack or near.more):
+            known[format.name] = near
+    best = sorted(known, key=lambda name: (len(known[name].lack), -known[name].have))[:CLOSE]
+    close = "; ".join(f"{name} ({known[name].how(name)})" for name in best)
+    question = next((name[:40] for name in QUESTION if row.kind(name)), "COLUMN")
+    return (f"; close: {close}" if close else "") + f"; {HINT.format(question=question)}"
+
+
+class _Near(NamedTuple):
+    """How near a row comes to a format."""
+
+    lack: list[str]
+    have: int
+    more: list[str]
+    """Columns that a row of this format would not have."""
+
+    def how(self, name: str) -> str:
+        """In words."""
+        if self.lack:
+            return f"it lacks {', '.join(self.lack)}"
+        return f"there is more: {', '.join(self.more[:CLOSE])}; --format {name} reads it"
+
+
+def _near(format: Format, row: Row) -> _Near:
     lack = [name for name, kinds in format.needs.items() if not _is(row, name, kinds)]
     have = len(format.needs) - len(lack)
-    if format.one_of and not any(row.kind(name) for name in format.one_of):
+    some = [name for name in format.one_of if row.kind(name)]
+    if format.one_of and not some:
         lack.append(" or ".join(format.one_of))
-    return lack, have
+    more = [name[:40] for name in row.raws if name not in format.needs] if format.only else []
+    return _Near(lack, have + len(some), more)
 
 
 def chosen_formats(name: str | None, columns: dict[str, str] | None) -> tuple[Format, ...]:

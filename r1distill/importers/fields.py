@@ -8,13 +8,19 @@ was expected is missing.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-KINDS = {'"': "text", "[": "list", "{": "object", "t": "flag", "f": "flag", "n": "null"}
+KINDS = {
+    ord(first): kind
+    for first, kind in zip('"[{tfn', ("text", "list", "object", "flag", "flag", "null"), strict=True)
+}
 """The kind of a JSON value by its first character; all others begin a number."""
+BOM = b"\xef\xbb\xbf"
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 LONGEST_NUMBER = 400
 """Characters; a longer number is no answer. (Python refuses integers of more than 4,300 digits.)"""
 _COLUMNS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -22,13 +28,19 @@ _TEXT = msgspec.json.Decoder(str)
 _ANY = msgspec.json.Decoder()
 
 
+class LacksError(ValueError):
+    """A row without a question or without an answer: maybe of another format than it was taken for."""
+
+
 class Row:
     """The columns of one row, by name."""
 
-    __slots__ = ("raws", "source")
+    __slots__ = ("present", "raws", "source")
 
     def __init__(self, raws: dict[str, msgspec.Raw], source: bytes = b"") -> None:
         self.raws, self.source = raws, source
+        self.present: dict[tuple[str, ...], tuple[str, ...]] | None = None
+        """Which of some columns are there at all; shared by all rows that look alike."""
 
     def kind(self, name: str) -> str:
         """text, list, object, number, flag or null; "" for a column that is not there."""
@@ -53,7 +65,7 @@ class Row:
     def text(self, names: Iterable[str]) -> str | None:
         """The first of the columns that holds text that is not blank, or a number, as text."""
         raws = self.raws
-        for name in names:
+        for name in self._there(names) if type(names) is tuple else names:
             raw = raws.get(name)
             if raw is None:
                 raw = self.raw(name) if "." in name else None
@@ -67,6 +79,15 @@ class Row:
             elif kind == "number":
                 return _number(raw)
         return None
+
+    def _there(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of the columns that may be there."""
+        if self.present is None or len(names) < 3:
+            return names
+        found = self.present.get(names)
+        if found is None:
+            found = self.present[names] = tuple(name for name in names if name in self.raws or "." in name)
+        return found
 
     def items(self, name: str) -> list[Any]:
         """A column that is a list; [] for all else."""
@@ -110,21 +131,22 @@ def known_row(line: bytes) -> Row:
 
 def _what_is_odd(line: bytes) -> str:
     """What a laxer reader would have let pass in a line that is no JSON; "" when it is broken for any reader."""
+    if line.startswith(BOM):
+        return "a byte order mark (U+FEFF) stands before the row"
     odd: list[str] = []
     try:
-        json.loads(line, parse_constant=odd.append, parse_int=str)
+        json.loads(line.decode(), parse_constant=odd.append, parse_int=str)
     except (ValueError, RecursionError):
         return ""
-    return (
-        f"{odd[0]} is no JSON value"
-        if odd
-        else "half of a surrogate pair (\\ud800 to \\udfff alone) is no text"
-    )
+    if odd:
+        return f"{odd[0]} is no JSON value"
+    halves = SURROGATE.search(line)
+    return "half of a surrogate pair (\\ud800 to \\udfff alone) is no text" if halves else ""
 
 
 def kind_of(raw: msgspec.Raw) -> str:
     """The kind of an undecoded value, see Row.kind."""
-    return KINDS.get(chr(memoryview(raw)[0]), "number")
+    return KINDS.get(memoryview(raw)[0], "number")
 
 
 def _number(raw: msgspec.Raw) -> str:
@@ -140,8 +162,9 @@ def _repeated_column(line: bytes, raws: dict[str, msgspec.Raw]) -> str | None:
     each sign) leave no room for a further column; for any other number the line is read again, slowly.
     """
     count = len(raws)
-    names = sum(len(name) if name.isascii() else len(name.encode()) for name in raws)
-    signs = len(line) - names - sum(map(len, raws.values()))
+    names = "".join(raws)
+    named = len(names) if names.isascii() else len(names.encode())
+    signs = len(line) - named - sum(map(len, raws.values()))
     if signs in (4 * count + 1, 6 * count):
         return None
     pairs: list[tuple[str, Any]] = []

@@ -87,12 +87,18 @@ def found(row: Row, format: Format, context: Context, said: Said) -> Found:
         row.value(format.tests) if asks_for in format.tested else None, tags(row),
     )  # fmt: skip
     model = said.model or row.text(format.model) or "unknown"
+    extras = _with_labels(row, format, said.extras)
     trace = Trace(
         id="", slot="", prompt_id=prompt.id, sample=0, teacher=model, model=model, messages=said.messages,
         reasoning=said.split.reasoning, answer=said.split.answer, finish=FINISHES.get(said.finish.lower(), "unknown"),
-        usage=said.usage, reasoning_source=said.split.source, extras=said.extras, cost_usd=said.cost_usd,
+        usage=said.usage, reasoning_source=said.split.source, extras=extras, cost_usd=said.cost_usd,
     )  # fmt: skip
     return Found(prompt, trace, shown_to_students(said.messages), said.line)
+
+
+def _with_labels(row: Row, format: Format, extras: dict[str, Any]) -> dict[str, Any]:
+    labels = labels_of(row, format.labels)
+    return extras | {"tags": labels | extras.get("tags", {})} if labels else extras
 
 
 def split_reply(text: str, apart: str | None) -> tuple[Split, dict[str, Any]]:
@@ -114,6 +120,20 @@ def beside(apart: Split, inline: Split, source: str) -> tuple[Split, dict[str, A
         return Split(reasoning, inline.answer, source), {}
     extra = {} if inline.reasoning in ("", reasoning) else {"inline_reasoning": inline.reasoning}
     return Split(reasoning, inline.answer, source), extra
+
+
+def refuse_odd_reasoning(split: Split, fields: Iterable[tuple[str, Any]]) -> None:
+    """Raises ValueError for an exchange without reasoning where one of `fields` holds some that is no text."""
+    if split.reasoning or split.source in ("summary", "encrypted"):
+        return
+    for name, value in fields:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if any(
+            item.strip() if isinstance(item, str) else isinstance(item, dict | list) and item
+            for item in inner
+        ):
+            what = "a list" if isinstance(value, list) else "an object"
+            raise ValueError(f"the reasoning in {name!r} is no text but {what}")
 
 
 def _whole(split: Split) -> str:
@@ -170,8 +190,13 @@ def kind(row: Row, format: Format, default: AnswerKind) -> AnswerKind:
 
 def tags(row: Row) -> dict[str, Any]:
     """The columns that label the problem: where it is from, its licence, subject, difficulty."""
+    return labels_of(row, TAGS)
+
+
+def labels_of(row: Row, names: Iterable[str]) -> dict[str, Any]:
+    """Those of the columns that hold a short text, a number or a flag."""
     found: dict[str, Any] = {}
-    for name in TAGS:
+    for name in names:
         if name in row.raws and row.kind(name) in ("text", "number", "flag"):
             value = row.value(name)
             if not isinstance(value, str) or 0 < len(value) <= LONGEST_TAG:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from r1distill.importers.chat import split_message
 from r1distill.importers.columns import asked
-from r1distill.importers.fields import Row
+from r1distill.importers.fields import LacksError, Row
 from r1distill.importers.found import (
     Context,
     Found,
@@ -42,6 +42,8 @@ def read(row: Row, format: Format, context: Context) -> Iterator[Found | Unread]
         raise ValueError(f"the list of generations ({' or '.join(format.reply)}) is empty")
     if len(items) > MOST_GENERATIONS:
         raise ValueError(f"more than {MOST_GENERATIONS:,} generations")
+    if format.beside and not any(row.kind(column) for column in format.beside):
+        raise LacksError(f"no answer beside the reasoning ({' or '.join(format.beside)})")
     lists = _lists(row, format, len(items))
     for number, item in enumerate(items):
         here = {column: values[number] for column, values in lists.items()}

@@ -15,10 +15,10 @@ import msgspec
 
 from r1distill.importers.chat import last_question, text_of
 from r1distill.importers.fields import Row
-from r1distill.importers.found import Context, Found, Said, Unread, found
+from r1distill.importers.found import Context, Found, Said, Unread, found, refuse_odd_reasoning
 from r1distill.importers.table import Format
 from r1distill.records import Message, Usage
-from r1distill.teachers.reasoning import normalise
+from r1distill.teachers.reasoning import FIELDS, normalise
 from r1distill.teachers.replies import usage_of
 from r1distill.thinking import split_thinking
 
@@ -44,6 +44,7 @@ def read(row: Row, format: Format, context: Context) -> Iterator[Found | Unread]
     messages, question = _question(_decoded(asked))
     message, finish, usage = _answer(_decoded(answered))
     split = normalise(message)
+    refuse_odd_reasoning(split, ((name, message.get(name)) for name in FIELDS))
     model = without_account(row.text(("modelId",)) or "")
     line = _line(row, model, asked, answered)
     yield found(row, format, context, Said(messages, question, split, finish, usage, model, line=line))

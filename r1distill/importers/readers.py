@@ -7,6 +7,7 @@ caches that hold them are refused by their name and by their first bytes.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import sys
@@ -18,6 +19,7 @@ from typing import IO, Any, NamedTuple
 import msgspec
 
 from r1distill.errors import InputError, MissingPackageError
+from r1distill.importers.fields import BOM
 from r1distill.importers.limits import (
     BUFFER_BYTES,
     CHUNK_BYTES,
@@ -30,7 +32,6 @@ from r1distill.importers.limits import (
 from r1distill.importers.values import Values
 
 GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
-BOM = b"\xef\xbb\xbf"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 REFUSED_NAMES = frozenset(
     {
@@ -154,9 +155,12 @@ def _json_lines(file: IO[bytes], plain: bool, check: Callable[[int], str]) -> It
         if size > MAX_LINE_BYTES and not line.endswith(b"\n"):
             size += _skip_line(file, offset + size, check)
             yield Line(number, None, b"", TOO_LONG)
-        elif line.strip():
-            mark = len(BOM) if number == 1 and line.startswith(BOM) else 0
-            yield Line(number, offset + mark if plain else None, line[mark:].rstrip(b"\n"))
+        else:
+            mark = (
+                len(BOM) if line.startswith(BOM) else 0
+            )  # files that were joined have one before later lines too
+            if line[mark:].strip():
+                yield Line(number, offset + mark if plain else None, line[mark:].rstrip(b"\n"))
         offset += size
         if fault := check(offset):
             yield Line(number + 1, None, b"", fault)
@@ -196,24 +200,72 @@ def _unpacked(
     path: Path, unpack: Callable[[IO[bytes]], Any], faults: tuple[type[Exception], ...]
 ) -> Iterator[Line]:
     """The rows of a compressed file, as far as it can be unpacked."""
-    number = 0
+    number, last = 0, None
     with path.open("rb") as raw:
 
         def check(size: int) -> str:
             return BOMB if size > FREE_BYTES + MAX_RATIO * raw.tell() else ""
 
-        try:
-            with unpack(raw) as packed, io.BufferedReader(packed, BUFFER_BYTES) as file:
-                for line in _rows(file, False, check):
-                    number = line.number
-                    yield line
-        except faults as error:
-            yield Line(
-                number + 1,
-                None,
-                b"",
-                f"the compressed data are damaged or end too early ({str(error)[:100]})",
-            )
+        with (
+            Unpacking(lambda: unpack(raw), faults) as unpacking,
+            io.BufferedReader(unpacking, BUFFER_BYTES) as file,
+        ):
+            for line in _rows(file, False, check):
+                if last is not None:
+                    number = last.number
+                    yield last
+                last = line
+            if last is not None and (last.fault or not unpacking.fault or _is_json(last.data)):
+                number = last.number
+                yield last  # else it is the row in which the file is torn
+            if unpacking.fault:
+                yield Line(number + 1, None, b"", unpacking.fault)
+
+
+class Unpacking(io.RawIOBase):
+    """The bytes that come out of a compressed file. Where no more can be had it ends, and `fault` says why: all that came before
+    is read, which a buffered reader would drop if this raised.
+    """
+
+    def __init__(self, unpack: Callable[[], Any], faults: tuple[type[Exception], ...]) -> None:
+        self.fault = ""
+        self._unpack, self._faults = unpack, faults
+        self._packed: Any = None
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, into: Any) -> int:
+        """Fill a buffer, as far as there is something; the bytes."""
+        view, size = memoryview(into), 0
+        while size < len(view) and not self.fault:
+            try:
+                if self._packed is None:
+                    self._packed = self._unpack()
+                piece = self._packed.read1(len(view) - size)
+            except self._faults as error:
+                self.fault = f"the compressed data are damaged or end too early ({str(error)[:100]})"
+                break
+            if not piece:
+                break
+            view[size : size + len(piece)] = piece
+            size += len(piece)
+        return size
+
+    def close(self) -> None:
+        """Close the reader; the file itself belongs to the caller."""
+        if self._packed is not None:
+            self._packed.close()
+        super().close()
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _zstd() -> Any:
@@ -239,11 +291,10 @@ def _parquet(path: Path) -> Iterator[Line]:
                 yield Line(1, None, b"", BOMB)
                 return
             for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
-                for at in range(batch.num_rows):
-                    number += 1
-                    line = _parquet_row(batch.slice(at, 1), number)
+                for line in _parquet_rows(batch, number):
                     size += len(line.data)
                     yield line
+                number += batch.num_rows
                 if size > FREE_BYTES + MAX_RATIO * packed:
                     yield Line(number + 1, None, b"", BOMB)
                     return
@@ -257,10 +308,22 @@ def _unpacked_bytes(metadata: Any) -> int:
     return sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
 
 
-def _parquet_row(batch: Any, number: int) -> Line:
+def _parquet_rows(batch: Any, before: int) -> Iterator[Line]:
+    """The rows of a batch; at once where that is sure to be small: a value may stand in it once and be meant by every row."""
+    rows: list[Any] = []
+    if batch.nbytes * batch.num_rows <= MAX_LINE_BYTES:
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            rows = batch.to_pylist()
+    for at in range(batch.num_rows):
+        yield _parquet_row(rows[at : at + 1] or batch.slice(at, 1), before + at + 1)
+
+
+def _parquet_row(row: Any, number: int) -> Line:
+    """One row as a line: of a list of it, or of a batch of it."""
     try:
-        if batch.nbytes > MAX_LINE_BYTES:
+        if not isinstance(row, list) and row.nbytes > MAX_LINE_BYTES:
             return Line(number, None, b"", TOO_LONG)
-        return Line(number, None, msgspec.json.encode(batch.to_pylist()[0], enc_hook=str))
+        values = row if isinstance(row, list) else row.to_pylist()
+        return Line(number, None, msgspec.json.encode(values[0], enc_hook=str))
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         return Line(number, None, b"", f"the row can't be written as JSON ({str(error)[:100]})")

@@ -19,11 +19,12 @@ import msgspec
 from msgspec.structs import replace
 
 from r1distill.importers.chat import last_question, message_of, split_message
-from r1distill.importers.fields import Row, read_row
-from r1distill.importers.found import Context, Found, Said, Unread, beside, found
+from r1distill.importers.fields import Row, kind_of, read_row
+from r1distill.importers.found import Context, Found, Said, Unread, beside, found, refuse_odd_reasoning
 from r1distill.importers.table import Format
 from r1distill.records import Message, Usage
 from r1distill.teachers.error_texts import one_line
+from r1distill.teachers.reasoning import FIELDS
 from r1distill.teachers.refusals import Refusal
 from r1distill.teachers.replies import Reply, reply_of, usage_of
 from r1distill.thinking import Split, split_thinking
@@ -93,6 +94,8 @@ def _listed(row: Row, format: Format, context: Context) -> Iterator[Found | Unre
     """A list of completions, as the API lists them."""
     for number, item in enumerate(msgspec.json.decode(row.raws["data"], type=list[msgspec.Raw]), 1):
         try:
+            if kind_of(item) != "object":
+                raise ValueError(f"it is no JSON object but {type(msgspec.json.decode(item)).__name__}")
             one = read_row(bytes(item))
             if one.kind("object") != "text":  # the line alone must be known for what it is
                 one = read_row(one.line({"object": "chat.completion"}))
@@ -165,6 +168,10 @@ def _said(
     request: dict[str, Any],
 ) -> Said:
     split, extras = reply.split, dict[str, Any]()
+    message = choice.get("message")
+    refuse_odd_reasoning(
+        split, ((name, message.get(name)) for name in FIELDS) if isinstance(message, dict) else ()
+    )
     if split.reasoning and not split.source.startswith(("inline", "unclosed")):
         split, extras = beside(Split("", split.reasoning, "none"), split_thinking(split.answer), split.source)
     model = reply.model or request.get("model")

@@ -84,6 +84,9 @@ class Skipped:
     def __init__(self) -> None:
         self._scratch = Scratch()
         self._places: list[tuple[int, int]] = []
+        self.lines = 0
+        """Lines of which something was noted: a line that holds several traces may be noted several times."""
+        self._last: tuple[Path, int] | None = None
 
     def __len__(self) -> int:
         return len(self._places)
@@ -93,7 +96,9 @@ class Skipped:
             yield msgspec.json.decode(self._scratch.get(*place))
 
     def add(self, path: Path, line: int, reason: str) -> None:
-        """Note one."""
+        """Note one. The notes of a line come one after the other."""
+        self.lines += (path, line) != self._last
+        self._last = (path, line)
         row = {"file": str(path), "line": line, "reason": reason.encode("utf-8", "replace").decode()}
         self._places.append(self._scratch.put(msgspec.json.encode(row)))
 

@@ -50,6 +50,8 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     more_question: str = ""
     """A column that goes on with the question."""
     system: str = "system"
+    history: str = ""
+    """A column with the turns before the question."""
     reply: tuple[str, ...] = REPLY
     reasoning: tuple[str, ...] = REASONING
     untagged: bool = False
@@ -59,6 +61,8 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     """Shape generations: the answers that go with a list of reasonings."""
     each: tuple[str, ...] = ()
     """Shape generations: columns with one value for each generation; they become tags of its trace."""
+    labels: tuple[str, ...] = ()
+    """Columns that say something about the answer; they become tags of the trace."""
     reference: tuple[str, ...] = REFERENCE
     finish: tuple[str, ...] = FINISH
     model: tuple[str, ...] = MODEL
@@ -101,6 +105,7 @@ FORMATS = (
     Format(
         name="curator", known="code", shape="responses", holds="responses files of Bespoke Curator",
         needs={"generic_request": "object", "response_message": ""},
+        reference=(*REFERENCE, *(f"generic_request.original_row.{name}" for name in (*REFERENCE, "answer"))),
         source="https://github.com/bespokelabsai/curator (types/generic_response.py)",
     ),
     Format(
@@ -118,7 +123,8 @@ FORMATS = (
     Format(
         name="openr1-math", shape="generations", holds="OpenR1-Math-220k",
         needs={"problem": "text", "generations": "list"}, one_of=CORRECTNESS[:3], question=("problem",),
-        reply=("generations",), reference=("answer",), each=CORRECTNESS, source=f"{HUB}open-r1/OpenR1-Math-220k",
+        reply=("generations",), reference=("answer",), each=CORRECTNESS, labels=("correctness_count",),
+        source=f"{HUB}open-r1/OpenR1-Math-220k",
     ),
     Format(
         name="open-r1", known="code", shape="generations", holds="output of open-r1's generate_reasoning.py",
@@ -150,17 +156,19 @@ FORMATS = (
         name="synthetic-1", known="code", shape="columns", holds="SYNTHETIC-1 (genesys)",
         needs={"prompt": "text", "llm_response": "text"}, question=("prompt",), reply=("llm_response",),
         reference=("verification_info.ground_truth", "gold_standard_solution"), kind=("task_type",),
-        tests="verification_info", tested=("code",),
+        tests="verification_info", tested=("code",), labels=("score",),
         source="https://github.com/PrimeIntellect-ai/genesys",
     ),
     Format(
         name="distilabel", known="code", shape="generations", holds="distilabel's text generation, several to a row",
         needs={"instruction": "text", "generation": "list"}, question=("instruction",), reply=("generation",),
+        reference=(*REFERENCE, "answer"),
         each=("model_name", "distilabel_metadata"), source="https://distilabel.argilla.io (tasks/text_generation)",
     ),
     Format(
         name="distilabel", known="code", shape="columns", holds="distilabel's text generation",
         needs={"instruction": "text", "generation": "text"}, question=("instruction",), reply=("generation",),
+        reference=(*REFERENCE, "answer"),
         source="https://distilabel.argilla.io (tasks/text_generation)",
     ),
     Format(
@@ -191,12 +199,12 @@ FORMATS = (
     ),
     Format(
         name="alpaca", known="unchecked", shape="columns", holds="Alpaca", needs={"instruction": "text", "output": "text"},
-        question=("instruction",), more_question="input", reply=("output",),
+        question=("instruction",), more_question="input", history="history", reply=("output",), reference=(*REFERENCE, "answer"),
         source="https://github.com/tatsu-lab/stanford_alpaca",
     ),
     Format(
         name="plain", shape="columns", holds="a question, and a response with its think block or a reasoning column",
-        needs={}, source="this manual",
+        needs={}, history="history", source="this manual",
     ),
     Format(
         name="prompt-completion", shape="chat", holds="TRL's prompt-completion rows, our train.jsonl",

@@ -1,25 +1,30 @@
 """The same training for other machines: tokenised rows as Parquet, and one YAML for `trl sft`.
 
 In: what prepare.py made ready. Out, in a folder: data/train.parquet and data/validation.parquet (columns input_ids,
-attention_mask, labels: -100 where not trained on), trl_sft.yaml, chat_template.jinja, README.md. Everything that decides
-what is trained on is in the ids and labels already, so nothing there renders a template again.
+attention_mask, labels: -100 where not trained on), trl_sft.yaml, chat_template.jinja, README.md, and r1distill-emit.json, by
+which the next --emit knows the folder as its own. Everything that decides what is trained on is in the ids and labels
+already, so nothing there renders a template again.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from r1distill.errors import InputError
 from r1distill.ledger import storage_errors, write_atomic
 from r1distill.objectives import settings
 from r1distill.objectives.prepare import Ready
 from r1distill.objectives.sft import Job
 from r1distill.objectives.templates import fixed_template
 from r1distill.objectives.trainer import dataset
+from r1distill.version import __version__
 
-YAML, TEMPLATE = "trl_sft.yaml", "chat_template.jinja"
+YAML, TEMPLATE, MARKER = "trl_sft.yaml", "chat_template.jinja", "r1distill-emit.json"
 LORA_KEYS = {
     "r": "lora_r",
     "lora_alpha": "lora_alpha",
@@ -41,22 +46,55 @@ MACHINE = {
 """Settings that belong to the machine: only those of the recipe itself are handed on."""
 
 
+def refuse_other_folders(to: Path) -> None:
+    """Raises InputError when `to` holds anything that --emit did not write, so that nobody's files are replaced."""
+    if to.exists() and not to.is_dir():
+        raise InputError(f"{to} is a file; name a new folder for --emit.")
+    if to.is_dir() and not (to / MARKER).is_file() and any(to.iterdir()):
+        raise InputError(f"{to} is not empty and was not written by train --emit; name a new folder.")
+
+
 def emit(ready: Ready, to: Path) -> list[Path]:
-    """Write the folder and return its files. Raises StorageError, RecipeError (settings refused)."""
+    """Write the folder and return its files; one of an earlier emit gets new data, and nothing old is left in data/.
+
+    Raises InputError (somebody else's folder), StorageError, RecipeError (settings refused).
+    """
+    refuse_other_folders(to)
     job = ready.job
+    texts = {
+        MARKER: json.dumps({"r1distill": __version__}) + "\n",
+        YAML: yaml.safe_dump(trl_settings(job), sort_keys=False, allow_unicode=True),
+        TEMPLATE: fixed_template(job.tokenizer).text,
+        "README.md": _readme(ready),
+    }
     with storage_errors(to):
-        (to / "data").mkdir(parents=True, exist_ok=True)
-        files = [_parquet(job.rows, to / "data" / "train.parquet")]
-        if job.validation:
-            files.append(_parquet(job.validation, to / "data" / "validation.parquet"))
-        for name, text in (
-            (YAML, yaml.safe_dump(trl_settings(job), sort_keys=False, allow_unicode=True)),
-            (TEMPLATE, fixed_template(job.tokenizer).text),
-            ("README.md", _readme(ready)),
-        ):
+        to.mkdir(parents=True, exist_ok=True)
+        write_atomic(to / MARKER, texts[MARKER].encode())  # first: a kill leaves a folder that is ours
+        data = _swapped_in(_data(job, to / ".data.part"), to / "data")
+        for name, text in texts.items():
             write_atomic(to / name, text.encode())
-            files.append(to / name)
-    return files
+    return [*data, *(to / name for name in texts if name != MARKER)]
+
+
+def _data(job: Job, part: Path) -> Path:
+    """The rows as Parquet in a folder made anew."""
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    for name, rows in (("train", job.rows), ("validation", job.validation)):
+        if rows:
+            _parquet(rows, part / f"{name}.parquet")
+    return part
+
+
+def _swapped_in(part: Path, target: Path) -> list[Path]:
+    """Put a finished folder in the place of an older one; its files there."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    part.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    return sorted(target.iterdir())
 
 
 def trl_settings(job: Job) -> dict[str, Any]:
@@ -122,14 +160,11 @@ def _plain(value: Any) -> Any:
     return getattr(value, "value", value)
 
 
-def _parquet(rows: Any, path: Path) -> Path:
-    """One row group per thousand rows; written beside and renamed, so that a half file is never read."""
+def _parquet(rows: Any, path: Path) -> None:
+    """One row group per thousand rows."""
     table = dataset(rows)
     table = table.add_column("attention_mask", [[1] * len(row.input_ids) for row in rows])
-    part = path.with_name(f".{path.name}.part")
-    table.to_parquet(str(part))
-    part.replace(path)
-    return path
+    table.to_parquet(str(path))
 
 
 def _readme(ready: Ready) -> str:

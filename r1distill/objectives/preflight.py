@@ -141,6 +141,13 @@ def _left_out(rendering: Rendering) -> Iterator[Finding]:
         )
     else:
         yield ok("control tokens", "no row spells a control token or a second think tag")
+    if rendering.changed:
+        yield Finding(
+            "changed text",
+            "note",
+            f"{len(rendering.changed):,} rows are left out, since the student's tokenizer changes their text: "
+            f"{rendering.changed[0]}.",
+        )
     if rendering.no_target:
         yield Finding(
             "nothing to learn", "note", f"{rendering.no_target:,} rows have no target and are left out."
@@ -164,7 +171,8 @@ def _footprint(estimate: Footprint | None) -> Iterator[Finding]:
     else:
         yield ok("memory", text)
     yield ok(
-        "time", f"about {duration(estimate.total_s)} on this machine, {duration(estimate.epoch_s)} an epoch"
+        "time",
+        f"about {duration(estimate.total_s)} if nothing else runs, {duration(estimate.epoch_s)} an epoch",
     )
 
 

@@ -42,6 +42,8 @@ class Ready(NamedTuple):
     """Of those, cut within the prompt, so that nothing was left to train on."""
     no_target: int
     control_tokens: int
+    changed: int
+    """Their text comes back from the student's tokens as another one."""
     longest_tokens: int
     """Length of the longest row that is trained on."""
 
@@ -90,6 +92,7 @@ def prepare(
         emptied=lengths.emptied,
         no_target=rendered.no_target,
         control_tokens=rendered.control_tokens,
+        changed=len(rendered.changed),
         longest_tokens=max(len(row.input_ids) for row in rows),
     )
 
@@ -175,6 +178,6 @@ def _plan(job: Job) -> Plan:
 def _nothing(count: int, rendered: Rendering, lengths: Lengths) -> str:
     return (
         f"None of the {count:,} rows can be trained on: {lengths.over_rows:,} are longer than {lengths.limit_tokens:,} "
-        f"tokens ({lengths.reason}), {rendered.control_tokens:,} hold control tokens, {rendered.no_target:,} have no "
-        "target."
+        f"tokens ({lengths.reason}), {rendered.control_tokens:,} hold control tokens, {len(rendered.changed):,} would be "
+        f"changed by the tokenizer, {rendered.no_target:,} have no target."
     )

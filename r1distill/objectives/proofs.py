@@ -9,11 +9,18 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from r1distill.objectives.findings import Case, Finding, failed, ok
-from r1distill.objectives.render import IGNORED, completion_text, served_ids, template_text
+from r1distill.objectives.render import (
+    IGNORED,
+    Changed,
+    completion_text,
+    first_difference,
+    served_ids,
+    template_text,
+)
 from r1distill.thinking import CLOSE, OPEN, split_thinking
 
 PROVED_ROWS = 200
-"""Rows decoded and compared, spread evenly over all lengths; the rule is the same for every row."""
+"""Rows taken apart again, spread evenly over all lengths; render.py has decoded the target of every row."""
 
 
 class _Row(NamedTuple):
@@ -77,22 +84,24 @@ def _prompt(rows: list[_Row]) -> Finding:
 
 def _target(case: Case, rows: list[_Row]) -> Finding:
     """The trained tokens decode to the reasoning, the answer and the end of turn, byte for byte."""
+    unfit = case.rendering.unfit
+    if unfit:
+        return _changed(f"{len(unfit):,} of {len(case.rendering.rows):,} rows", unfit[0])
     for row in rows:
         text = case.tokenizer.decode(row.target_ids, clean_up_tokenization_spaces=False)
         if not (
             row.target.startswith(text.rstrip("\N{REPLACEMENT CHARACTER}")) if row.cut else text == row.target
         ):
-            at = next(
-                (i for i, (a, b) in enumerate(zip(text, row.target, strict=False)) if a != b), len(text)
-            )
-            return failed(
-                "target",
-                f"Trace {row.trace_id}: the student's tokenizer changes the text it is trained on, from character {at:,} on "
-                f"({row.target[at : at + 20]!r} becomes {text[at : at + 20]!r}): choose another student, or "
-                "repair its tokenizer.",
-            )
+            return _changed(f"trace {row.trace_id}", first_difference(row.trace_id, row.target, text))
     return ok(
-        "target", f"what is trained on decodes to the trace, byte for byte ({len(rows):,} rows compared)"
+        "target", f"what is trained on decodes to the trace, byte for byte ({len(case.rows):,} rows compared)"
+    )
+
+
+def _changed(where: str, first: Changed) -> Finding:
+    return failed(
+        "target",
+        f"The student's tokenizer changes the text of {where} ({first}): choose another student, or repair its tokenizer.",
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from r1distill.errors import InputError
@@ -24,6 +24,8 @@ IGNORED = -100
 QUESTION, PROBE = "QUESTION", "PROBE"
 BATCH = 1000
 """Texts tokenised in one call."""
+SHOWN_CHARACTERS = 12
+"""Of a changed text."""
 
 
 class Format(NamedTuple):
@@ -45,6 +47,23 @@ class Rendered(NamedTuple):
     """input_ids where trained on, IGNORED elsewhere."""
 
 
+class Changed(NamedTuple):
+    """A row whose text comes back from the student's tokens as another one."""
+
+    trace_id: str
+    at: int
+    """The first character that differs, of what is trained on."""
+    text: str
+    """From there on, as it should be."""
+    became: str
+
+    def __str__(self) -> str:
+        # As escapes: the two may look the same on a screen.
+        return (
+            f"in trace {self.trace_id}, from character {self.at:,} on, {self.text!a} becomes {self.became!a}"
+        )
+
+
 class Rendering(NamedTuple):
     """All rows, and what was left out."""
 
@@ -55,6 +74,10 @@ class Rendering(NamedTuple):
     """Rows whose text holds a control token of the student or a stray think tag."""
     control_seen: dict[str, int]
     """Which ones, and in how many rows."""
+    changed: list[Changed]
+    """Rows left out since the student's tokenizer changes their text (some compose characters, for example: NFC)."""
+    unfit: list[Changed]
+    """The same where they are most rows: they stay in `rows`, and the proof of the target fails."""
 
 
 def format_of(tokenizer: Any) -> Format:
@@ -147,7 +170,12 @@ def render(tokenizer: Any, examples: Iterable[Example]) -> Rendering:
         else:
             prompt = template_text(tokenizer, example.prompt)
             texts.append((example.trace_id, prompt, completion_text(prompt, split.reasoning, split.answer)))
-    return Rendering(_encode(tokenizer, form, texts), no_target, control_tokens, dict(seen))
+    rows = _encode(tokenizer, form, texts)
+    changed = list(_changed(tokenizer, form, rows, [completion for _, _, completion in texts]))
+    unfit = changed if 2 * len(changed) > len(rows) else []
+    lost = set() if unfit else {row.trace_id for row in changed}
+    rows = [row for row in rows if row.trace_id not in lost]
+    return Rendering(rows, no_target, control_tokens, dict(seen), [] if unfit else changed, unfit)
 
 
 def control_texts(form: Format, prompt: Sequence[Message], reasoning: str, answer: str) -> set[str]:
@@ -179,6 +207,27 @@ def _encode(tokenizer: Any, form: Format, texts: list[tuple[str, str, str]]) -> 
             target = [*completion, form.end_id]
             rows.append(Rendered(trace_id, [*prompt, *target], [IGNORED] * len(prompt) + target))
     return rows
+
+
+def _changed(
+    tokenizer: Any, form: Format, rows: Sequence[Rendered], completions: Sequence[str]
+) -> Iterator[Changed]:
+    """Rows whose trained tokens don't decode to their text."""
+    for start in range(0, len(rows), BATCH):
+        part = slice(start, start + BATCH)
+        targets = [row.labels[row.labels.count(IGNORED) :] for row in rows[part]]
+        texts = tokenizer.batch_decode(targets, clean_up_tokenization_spaces=False)
+        for row, completion, text in zip(rows[part], completions[part], texts, strict=True):
+            if text != (said := completion + form.end_text):
+                yield first_difference(row.trace_id, said, text)
+
+
+def first_difference(trace_id: str, text: str, became: str) -> Changed:
+    """Where two texts of a row part."""
+    at = next(
+        (i for i, (a, b) in enumerate(zip(text, became, strict=False)) if a != b), min(len(text), len(became))
+    )
+    return Changed(trace_id, at, text[at : at + SHOWN_CHARACTERS], became[at : at + SHOWN_CHARACTERS])
 
 
 def _special_tokens(tokenizer: Any) -> set[str]:

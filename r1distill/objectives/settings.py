@@ -123,9 +123,47 @@ def defaults(section: TrainSection) -> dict[str, Any]:
     return ours
 
 
+def resolved(section: TrainSection, validate: bool) -> dict[str, Any]:
+    """What a training of `section` goes by once defaults are filled in, in the order in which a card tells it."""
+    args, lora = sft_config(section, Path(), validate), section.method != "full"
+    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes()
+    adapter = {f"lora.{key}": value for key, value in _adapter(section).items()} if lora else {}
+    return {
+        "method": section.method,
+        **adapter,
+        **{key: getattr(args, key) for key in ("learning_rate", "num_train_epochs", "max_steps")},
+        "lr_scheduler_type": getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type),
+        **{key: getattr(args, key) for key in ("lr_scheduler_kwargs", "warmup_steps")},
+        "rows per step": rows,
+        "max_length": max_length(section.sft),
+        "overlong": section.overlong,
+        **{key: getattr(args, key) for key in ("packing", "weight_decay", "max_grad_norm", "bf16")},
+        "optim": getattr(args.optim, "value", args.optim),
+        "keep": section.keep,
+        "patience": section.patience,
+        "seed": section.seed,
+        **{key: value for key, value in section.sft.items() if not hasattr(args, key)},
+    }
+
+
+def _adapter(section: TrainSection) -> dict[str, Any]:
+    config = lora_config(section.lora)
+    named = ("r", "lora_alpha", "lora_dropout", "target_modules", *section.lora)
+    values = {key: getattr(config, key) for key in named}
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
+
+
 def processes() -> int:
     """How many processes train together, by what `accelerate launch` and torchrun set."""
     return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def alone_under_accelerate() -> bool:
+    """Whether `accelerate launch` started this process and no other: it does so without GPUs, whatever --num_processes says."""
+    import torch
+
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "WORLD_SIZE" not in os.environ
+    return launched and not torch.cuda.is_available()
 
 
 def main_process() -> bool:
@@ -136,7 +174,7 @@ def main_process() -> bool:
 def max_length(settings: dict[str, Any]) -> int:
     """`train.sft.max_length` in tokens. Raises RecipeError when it is no positive number."""
     value = settings.get("max_length", DEFAULT_MAX_LENGTH_TOKENS)
-    if not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise RecipeError(f"train.sft.max_length must be a positive number of tokens, not {value!r}.")
     return value
 

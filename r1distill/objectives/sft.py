@@ -74,6 +74,8 @@ class Outcome(msgspec.Struct, frozen=True):
     tokens_per_s: float
     """Labelled tokens per second."""
     elapsed_s: float
+    processes: int = 1
+    """That trained together, as torch counts them."""
 
 
 def train_sft(job: Job, show: Show) -> Outcome:
@@ -84,11 +86,16 @@ def train_sft(job: Job, show: Show) -> Outcome:
     """
     _set_threads()
     with _translated(job.folder):
-        watch = Watch(job.folder / "metrics.jsonl", show, writes=settings.main_process())
+        watch = Watch(
+            job.folder / "metrics.jsonl",
+            show,
+            writes=settings.main_process(),
+            processes=settings.processes(),
+        )
         trainer = make_trainer(job, watch)
         found = last_checkpoint(job.folder / "checkpoints")
         if found:
-            watch.resume_at(found[1])
+            watch.resume_at(*found)
             show.note(f"Continuing from the checkpoint at step {found[1]}.")
         steps = _steps(trainer)
         with watch.at_work(steps):
@@ -182,6 +189,7 @@ def _outcome(trainer: Trainer, watch: Watch) -> Outcome:
         labelled_tokens=watch.labelled_tokens,
         tokens_per_s=round(watch.labelled_tokens / max(elapsed_s, 1e-9), 1),
         elapsed_s=elapsed_s,
+        processes=trainer.args.world_size,
     )
 
 

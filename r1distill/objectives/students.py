@@ -173,7 +173,7 @@ def stop_at(model: Any, end_id: int) -> None:
 def position_limit(folder: Path) -> int:
     """The longest sequence in tokens that the student's positions were made for; a huge number if it does not say."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return int(config.get("max_position_embeddings") or 1 << 30)
+    return int((config.get("text_config") or config).get("max_position_embeddings") or 1 << 30)
 
 
 def _snapshot(name: str, fetch: bool) -> Path | None:

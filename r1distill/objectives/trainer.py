@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from datasets import Dataset, Features, Value
+import torch
+from datasets import Dataset, Features, Value, concatenate_datasets
 from datasets import Sequence as Column
 from peft import PeftModel
 from transformers import EarlyStoppingCallback, PrinterCallback
@@ -23,11 +24,15 @@ from r1distill.objectives.watch import Watch
 class Trainer(SFTTrainer):  # type: ignore[misc]
     """trl's trainer with our row order, our loss where it is equal and cheaper, and an exact validation loss."""
 
+    eval_dataset: Any
+
     def __init__(
         self, *args: Any, watch: Watch, micro_rows: int, patience: int | None, **kwargs: Any
     ) -> None:
         stops = [EarlyStoppingCallback(patience)] if patience else []
         super().__init__(*args, callbacks=[watch, *stops], **kwargs)
+        if self.eval_dataset is not None and self.args.world_size > 1:
+            self.eval_dataset = filled_up(self.eval_dataset, self.args.eval_batch_size * self.args.world_size)
         self.remove_callback(PrinterCallback)
         self.watch, self.micro_rows = watch, micro_rows
         self._validation = [0.0, 0]  # nats, tokens
@@ -46,7 +51,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
             value = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if self.model.training:
             self.watch.labelled_tokens += self._trained_tokens(tokens, num_items_in_batch)
-        elif not return_outputs:
+        elif not return_outputs and tokens:
             self._validation[0] += float(value.detach()) * tokens
             self._validation[1] += tokens
         return value
@@ -58,12 +63,21 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         return round(int(all_of_step) / int(self.current_gradient_accumulation_steps))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log; transformers' eval_loss weighs batches by rows, ours by tokens."""
-        nats, tokens = self._validation
-        if "eval_loss" in logs and tokens and self.args.world_size == 1:
-            logs["eval_loss"] = nats / tokens
+        """Log; transformers' eval_loss weighs batches by rows, ours by tokens. What is logged decides the best checkpoint."""
+        if "eval_loss" in logs:
+            nats, tokens = self._summed(self._validation)
             self._validation = [0.0, 0]
+            if tokens:
+                logs["eval_loss"] = nats / tokens
         super().log(logs, start_time)
+
+    def _summed(self, own: list[float]) -> list[float]:
+        """Each figure summed over all processes."""
+        if self.args.world_size == 1:
+            return own
+        every = torch.tensor(own, dtype=torch.float64, device=self.args.device)
+        torch.distributed.all_reduce(every)
+        return [float(figure) for figure in every.tolist()]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -86,3 +100,18 @@ def dataset(rows: Sequence[Rendered]) -> Any:
     features = Features({"input_ids": Column(Value("int32")), "labels": Column(Value("int32"))})
     columns = {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
     return Dataset.from_dict(columns, features=features)
+
+
+def filled_up(rows: Any, multiple: int) -> Any:
+    """Validation rows made up to a multiple of what all processes take at once, by a short row without a label.
+
+    Else accelerate repeats rows to give every process as many, and they would count twice.
+    """
+    lacking = -len(rows) % multiple
+    if not lacking:
+        return rows
+    shortest = min(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+    blank = rows.select([shortest]).map(
+        lambda row: {"labels": [IGNORED] * len(row["labels"])}, features=rows.features, keep_in_memory=True
+    )
+    return concatenate_datasets([rows, *[blank] * lacking])

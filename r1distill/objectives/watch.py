@@ -1,7 +1,8 @@
 """What happens beside the training steps: progress, metrics.jsonl, checkpoints by the clock, and Ctrl-C.
 
 The first Ctrl-C lets the step under way end, saves a checkpoint and stops; a second one stops at once (the last
-checkpoint then counts).
+checkpoint then counts). Of several processes each gets it twice, from the terminal or scheduler and from torchrun, so there
+a second one counts only after some seconds.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ from r1distill.show import Progress, Show
 CHECKPOINT_EVERY_S = 300.0
 """A kill costs at most so many seconds of training."""
 STATE_FILE = "trainer_state.json"
+COUNTS_FILE = "r1distill.json"
+"""What was counted up to a checkpoint, in its folder: rows of metrics.jsonl may be older (logging_steps)."""
+SECOND_INTERRUPT_S = 10.0
+"""With several processes a further interrupt within so many seconds is the launcher's echo of the first."""
+TOLD_VALIDATIONS = 10
+"""So many validations are told to people, spread over the training."""
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -44,28 +51,45 @@ class Metric(msgspec.Struct, frozen=True):
     """Since the first step, without the time between an interruption and its resumption."""
 
 
+class Counts(msgspec.Struct, frozen=True):
+    """What was trained up to a checkpoint."""
+
+    labelled_tokens: int
+    elapsed_s: float
+
+
 class Watch(TrainerCallback):  # type: ignore[misc]
     """The trainer's only callback of ours; `metrics` holds the rows of metrics.jsonl."""
 
     def __init__(
-        self, path: Path, show: Show, checkpoint_every_s: float = CHECKPOINT_EVERY_S, writes: bool = True
+        self,
+        path: Path,
+        show: Show,
+        checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+        writes: bool = True,
+        processes: int = 1,
     ) -> None:
         self.path, self.show, self.every_s, self.writes = path, show, checkpoint_every_s, writes
+        self.processes = processes
         self.metrics: list[Metric] = []
         self.labelled_tokens = 0
         self.interrupted = False
+        self._interrupted_at = 0.0
+        self._told_share = -1
         self._before_s = 0.0
         self._progress: Progress | None = None
         self._started = self._saved = time.monotonic()
 
-    def resume_at(self, step: int) -> None:
-        """Take up metrics.jsonl again, without its rows behind the checkpoint's step."""
+    def resume_at(self, checkpoint: Path, step: int) -> None:
+        """Take up the counts of a checkpoint, and metrics.jsonl without its rows behind the checkpoint's step."""
         if self.path.is_file():
             rows = (msgspec.json.decode(line, type=Metric) for _, line in read_lines(self.path))
             self.metrics = [row for row in rows if row.step <= step]
-        if self.metrics:
-            self.labelled_tokens = self.metrics[-1].labelled_tokens
-            self._before_s = self.metrics[-1].elapsed_s
+        counts = _counts(checkpoint / COUNTS_FILE)
+        if counts is None and self.metrics:  # killed between the checkpoint and its counts
+            counts = Counts(self.metrics[-1].labelled_tokens, self.metrics[-1].elapsed_s)
+        if counts is not None:
+            self.labelled_tokens, self._before_s = counts.labelled_tokens, counts.elapsed_s
 
     @property
     def elapsed_s(self) -> float:
@@ -104,6 +128,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             )
         )
         if eval_loss is not None:
+            self._tell(state, epoch, eval_loss)
+
+    def _tell(self, state: Any, epoch: float, eval_loss: float) -> None:
+        """The first validation of each tenth of the training, and the last."""
+        share = TOLD_VALIDATIONS * state.global_step // max(1, state.max_steps)
+        if share > self._told_share:
+            self._told_share = share
             self.show.note(f"Validation loss after epoch {epoch:g}: {eval_loss:.4f} nats per token.")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -124,9 +155,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Metrics go to disk with every checkpoint, so that the two agree."""
+        """Metrics and counts go to disk with every checkpoint, so that they agree."""
         self._saved = time.monotonic()
         self._write()
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self.writes and checkpoint.is_dir():
+            counts = Counts(self.labelled_tokens, round(self.elapsed_s, 3))
+            write_atomic(checkpoint / COUNTS_FILE, msgspec.json.encode(counts) + b"\n")
 
     def _write(self) -> None:
         if self.writes:
@@ -140,9 +175,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         before = signal.getsignal(signal.SIGINT)
 
         def stop(number: int, frame: Any) -> None:
+            now = time.monotonic()
             if self.interrupted:
+                if self.processes > 1 and now - self._interrupted_at < SECOND_INTERRUPT_S:
+                    return
                 raise KeyboardInterrupt
-            self.interrupted = True
+            self.interrupted, self._interrupted_at = True, now
             self.show.note("Stopping after this step and saving a checkpoint; Ctrl-C again stops at once.")
 
         signal.signal(signal.SIGINT, stop)
@@ -180,6 +218,13 @@ def last_checkpoint(folder: Path) -> tuple[Path, int] | None:
         except (OSError, ValueError, KeyError):
             shutil.rmtree(path, ignore_errors=True)
     return None
+
+
+def _counts(path: Path) -> Counts | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Counts)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def _number(value: Any) -> float | None:

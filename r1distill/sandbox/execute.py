@@ -31,6 +31,7 @@ INSIDE, SUPERVISE = Path(__file__).with_name("inside.py"), Path(__file__).with_n
 CPU_CODES = (-24, 128 + 24)
 """How a process ends that SIGXCPU killed, seen directly or through bwrap."""
 KILLED_CODES = (-9, 128 + 9)
+EXIT_STATUS = re.compile(r"exit status [1-9][0-9]{0,2}")
 NO_JSON, OWN_ERROR = "a value that is no JSON", "an exception of its own"
 
 
@@ -56,7 +57,7 @@ class Ran(msgspec.Struct, frozen=True):
     """Why it was stopped; "" when it ended by itself."""
     output: bytes = b""
     error: str = ""
-    """The class of the exception that ended it, "a signal", or ""."""
+    """The class of the exception that ended it, "a signal", "exit status 1" and the like, or ""."""
     value: Any = None
     """(of a call) The return value as JSON has it, in a list; None when there is none."""
     done: bool = False
@@ -113,6 +114,8 @@ def _ran(stop: Stop, watched: Watched, code: int, token: str, cpu_s: float) -> R
     if not stop and not error and (code < 0 or code > 128):
         used_up = code in CPU_CODES or (code in KILLED_CODES and cpu_s > 0.8 * watched.limits.cpu_s)
         stop, error = ("timeout", "") if used_up else ("", "a signal")
+    if not stop and not error and code > 0:
+        error = f"exit status {code}"
     if not stop and error == "MemoryError":
         stop = "memory limit"
     value = [last["value"]] if "value" in last else None
@@ -121,12 +124,12 @@ def _ran(stop: Stop, watched: Watched, code: int, token: str, cpu_s: float) -> R
 
 def _known(error: Any) -> str:
     """The name of an error that is Python's or the sandbox's; a program may report whatever it likes."""
-    found = getattr(builtins, error, None) if isinstance(error, str) else None
-    return (
-        error
-        if error == NO_JSON or (isinstance(found, type) and issubclass(found, BaseException))
-        else OWN_ERROR
-    )
+    if not isinstance(error, str):
+        return OWN_ERROR
+    if error == NO_JSON or EXIT_STATUS.fullmatch(error):
+        return error
+    found = getattr(builtins, error, None)
+    return error if isinstance(found, type) and issubclass(found, BaseException) else OWN_ERROR
 
 
 def _rows(reports: bytes) -> list[dict[str, Any]]:

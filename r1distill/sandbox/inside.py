@@ -38,15 +38,19 @@ def main(job_fd: int, report_fd: int) -> None:
     sys.dont_write_bytecode = True
     if hasattr(sys, "set_int_max_str_digits"):
         sys.set_int_max_str_digits(0)  # as before Python 3.11, for which many tests were written
+    ends_as_python_does = job["kind"] == "stdin"
     try:
         found = run(job)
         sys.stdout.flush()
-    except SystemExit:
-        found = {} if job["kind"] == "stdin" else {"error": "SystemExit"}
+    except SystemExit as error:
+        status = exit_status(error.code)
+        left = {"error": f"exit status {status}"} if status else {}
+        found = left if job["kind"] == "stdin" else {"error": "SystemExit"}
     except BaseException as error:  # noqa: BLE001 - whatever the program raises is a result
+        ends_as_python_does = False
         found = {"error": name_of(error)}
     report(report_fd, found)
-    if "error" in found or job["kind"] != "stdin":
+    if not ends_as_python_does:
         flush()
         os._exit(0)
 
@@ -80,6 +84,13 @@ def call(names: dict[str, Any], name: str, args: list[Any]) -> object:
     if not callable(function):
         raise NameError(name)
     return function(*args)
+
+
+def exit_status(code: object) -> int:
+    """What the shell would see of sys.exit(code): all that is neither a number nor None is a message, and a failure."""
+    if code is None:
+        return 0
+    return int(code) & 255 if isinstance(code, int) else 1
 
 
 def name_of(error: BaseException) -> str:

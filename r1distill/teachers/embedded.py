@@ -44,7 +44,7 @@ def embedded_server(
     key = secrets.token_urlsafe(24) if key is None else key
     with tempfile.TemporaryDirectory(prefix="r1distill-") as slot_folder:
         config: dict[str, object] = {
-            "model": str(model), "adapter": str(adapter) if adapter else None, "key": key,
+            "model": str(model), "alias": model.stem, "adapter": str(adapter) if adapter else None, "key": key,
             "threads": threads or os.cpu_count() or 1, "parallel": parallel, "context_tokens": context_tokens,
             "slot_folder": f"{slot_folder}/", "port": port,
         }  # fmt: skip

@@ -1,8 +1,8 @@
 """The child process of the embedded teacher: llama.cpp's own server, through xllamacpp, on 127.0.0.1.
 
-In: one JSON line on stdin with model, adapter, threads, parallel, context_tokens, key ("": none), port (0: a free one),
-slot_folder. Out: one JSON line on stdout with the address. It lives until stdin closes, which also happens when the parent
-is killed, so it can't be orphaned.
+In: one JSON line on stdin with model, alias (its name in answers), adapter, threads, parallel, context_tokens, key ("": none),
+port (0: a free one), slot_folder. Out: one JSON line on stdout with the address. It lives until stdin closes, which also
+happens when the parent is killed, so it can't be orphaned.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ def parameters(config: dict[str, Any]) -> Any:
 
     p = xllamacpp.CommonParams()
     p.model.path = config["model"]
+    if config.get("alias"):
+        p.model_alias = {config["alias"]}  # else answers name the path
     p.hostnames, p.port = ["127.0.0.1"], config.get("port", 0)
     p.api_keys = [config["key"]] if config["key"] else []
     p.n_parallel = config["parallel"]

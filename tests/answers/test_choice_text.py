@@ -65,6 +65,12 @@ def test_choice_wrong_and_open() -> None:
         ("Straße", '"STRASSE"', "right"),
         ("Paris", "London", "wrong"),
         ("Paris", "", "no_answer"),
+        ("Paris", "Paris?", "wrong"),
+        ("Paris", "The answer is Paris? No.", "wrong"),
+        ("Paris", "The answer is not Paris.", "wrong"),
+        ("Paris", "I don't think the answer is Paris.", "wrong"),
+        ("Paris", r"\boxed{Paris} or \boxed{London}", "wrong"),
+        ("Who?", "Who?", "right"),
         (" . ", "x", "unreadable_reference"),
     ],
 )
@@ -76,7 +82,7 @@ def test_code_says_that_it_can_not_tell() -> None:
     found = grade("code", "x", "y")
     assert (found.outcome, found.note, found.judged) == (
         "error",
-        "code is not run (allow_exec = false)",
+        "code is not run: to run it in a sandbox, add --set filter.checks.correct.allow_exec=true",
         False,
     )
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1distill.answers import grade
-from r1distill.answers.code import find_program, same_output, same_result, same_value
+from r1distill.answers.code import NOT_RUN, find_program, same_output, same_result, same_value
 from r1distill.answers.code_tests import CodeTest, read_tests
 from r1distill.checks import build_checks
 from r1distill.checks.base import Job
@@ -227,6 +227,14 @@ VERDICTS: list[tuple[str, Any, str, str]] = [
     ("print(3)", PAIRS, "wrong", "test 2 fails"),
     ("print(input())[", PAIRS, "wrong", "error: SyntaxError"),
     ("print(3)\n1 / 0", PAIRS, "wrong", "error: ZeroDivisionError"),
+    ("print(3); raise SystemExit(0)", {"inputs": ["12"], "outputs": ["3"]}, "right", ""),
+    ("print(3); raise SystemExit(1)", {"inputs": [""], "outputs": ["3"]}, "wrong", "error: exit status 1"),
+    (
+        "import sys; print(3); sys.exit('failed')",
+        {"inputs": [""], "outputs": ["3"]},
+        "wrong",
+        "error: exit status 1",
+    ),
     ("def f(a, b): return a + b[0]", {"fn_name": "f", "inputs": [[1, [2]]], "outputs": [3]}, "right", ""),
     ("def f(a): return a", ["assert f(1) == 1", "assert f(1) == 2"], "wrong", "test 2 fails"),
     ("def f(x): return x * x", HUMAN, "right", ""),
@@ -282,7 +290,8 @@ def judged(check: Any, answer: str, tests: Any = PAIRS) -> tuple[str, str]:
 
 def test_without_consent_nothing_is_run() -> None:
     text = block("import os; os.abort()")
-    assert judged(Correct(), text) == ("UNJUDGED", "code is not run (allow_exec = false)")
+    assert judged(Correct(), text) == ("UNJUDGED", NOT_RUN)
+    assert NOT_RUN.endswith("add --set filter.checks.correct.allow_exec=true")
     assert not isinstance(Correct().begin(Prompt("p", "q", None, "code", PAIRS), trace(text)), Job)
     assert grade("code", "x", text, PAIRS).outcome == "error"
     assert judged(Correct(allow_exec=True), text)[0] == "UNJUDGED"  # not prepared: no box was found
@@ -303,9 +312,13 @@ def test_with_consent_the_check_runs_code_and_says_how() -> None:
     assert check.code is not None and check.code.box.level in check.measuring()["code"]
 
 
-def test_no_tests_follow_the_policy_for_no_reference() -> None:
+@pytest.mark.parametrize(
+    "note", ["no tests", "tests: layout not known", "tests: not as many outputs as inputs"]
+)
+def test_no_tests_and_bad_tests_follow_the_policy_for_no_reference(note: str) -> None:
     keeping, dropping = Correct(without_reference="keep"), Correct()
-    value = {"outcome": "unreadable_reference", "note": "no tests"}
+    value = {"outcome": "unreadable_reference", "note": note}
+    assert keeping.judge(value).outcome == "UNJUDGED"
     assert keeping.keeps(keeping.judge(value)) and not dropping.keeps(dropping.judge(value))
 
 

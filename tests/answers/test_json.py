@@ -119,3 +119,8 @@ def test_agrees_with_a_canonical_spelling(one: Any, other: Any) -> None:
 
     assert same_json(one, other) == (canonical(one) == canonical(other))
     assert grade_exact(canonical(one), f"```json\n{json.dumps(one, indent=2)}\n```").outcome == "right"
+
+
+def test_a_broken_last_block_is_not_replaced_by_a_draft() -> None:
+    draft = '```json\n{"a": 1}\n```\nCorrected:\n```json\n{"a": 2,}\n```'
+    assert grade_exact('{"a": 1}', draft).outcome == "no_answer"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1distill.checks import build_checks
+from r1distill.checks import build_checks, failed, passed, unjudged
 from r1distill.checks.agreement import (
     MAX_CLASSES,
     Agreement,
@@ -74,36 +74,34 @@ def test_equal_answers_in_other_spellings_agree() -> None:
 def test_the_majority_stands_for_a_missing_reference() -> None:
     for reference in (None, "???"):
         found = judged(checks(), (reference, boxed("7", "7", "7", "8")))
-        assert found == [("PASS", 0.75, MAJORITY)] * 3 + [
-            ("FAIL", 0.25, "agreement under 0.5 (no reference)")
-        ]
+        assert found == [passed(MAJORITY, 0.75)] * 3 + [failed("agreement under 0.5 (no reference)", 0.25)]
 
 
 def test_a_minority_stays_only_beside_a_reference() -> None:
     answers = boxed("7", "7", "7", "8", "8")
     low = checks(min_share=0.3)
     assert [j.outcome for j in judged(low, ("8", answers))] == ["PASS"] * 5
-    assert judged(low, (None, answers))[4] == ("FAIL", 0.4, "disagrees with the majority (no reference)")
+    assert judged(low, (None, answers))[4] == failed("disagrees with the majority (no reference)", 0.4)
 
 
 def test_a_tie_is_no_majority() -> None:
     assert set(judged(checks(), (None, boxed("7", "7", "8", "8")))) == {
-        ("UNJUDGED", 0.5, "no majority (no reference)")
+        unjudged("no majority (no reference)", 0.5)
     }
     assert {j.outcome for j in judged(checks(), ("7", boxed("7", "7", "8", "8")))} == {"PASS"}
 
 
 def test_samples_without_an_answer_count() -> None:
     found = judged(checks(), (None, [*boxed("7", "7"), "I don't know", "It is about 7 then, maybe"]))
-    assert found[:2] == [("PASS", 0.5, MAJORITY)] * 2 and found[2:] == [("FAIL", 0.0, "no answer found")] * 2
+    assert found[:2] == [passed(MAJORITY, 0.5)] * 2 and found[2:] == [failed("no answer found", 0.0)] * 2
     lenient = judged(
         checks(extraction="lenient"), (None, [*boxed("7", "7"), "I don't know", "It is about 7 then, maybe"])
     )
-    assert lenient[3] == ("PASS", 0.75, MAJORITY) and lenient[2].outcome == "FAIL"
+    assert lenient[3] == passed(MAJORITY, 0.75) and lenient[2].outcome == "FAIL"
 
 
 def test_too_few_samples() -> None:
-    few = ("UNJUDGED", None, "fewer than 3 samples")
+    few = unjudged("fewer than 3 samples")
     assert judged(checks(), (None, boxed("7", "7")), ("7", boxed("7"))) == [few] * 3
     assert judged(checks(min_samples=2), (None, boxed("7", "7")))[0].outcome == "PASS"
 

@@ -10,7 +10,7 @@ from one_trace import PROMPT, said, trace
 
 from r1distill.checks import CHECKS, build_checks
 from r1distill.checks.base import Job, Row
-from r1distill.checks.keys import check_identity, measurement_key
+from r1distill.checks.keys import check_identity, measurement_key, trace_key
 from r1distill.errors import RecipeError
 from r1distill.records import Prompt, Trace, digest
 
@@ -86,6 +86,20 @@ def test_default_set() -> None:
         ({"corect": {}}, "did you mean 'correct'?"),
         ({"length": {"max_token": 5}}, "did you mean 'max_tokens'?"),
         ({"length": {"max_tokens": -1}}, "filter.checks.length: 'max_tokens'"),
+        ({"length": {"max_tokens": True}}, "'max_tokens': should be a whole number, not true"),
+        ({"length": {"max_tokens": "40"}}, "'max_tokens': should be a whole number, not \"40\""),
+        ({"length": {"max_tokens": 40.0}}, "'max_tokens': should be a whole number, not 40.0"),
+        ({"length": {"max_quantile": "0.9"}}, "'max_quantile': should be a number, not \"0.9\""),
+        ({"length": {"min_tokens": 9, "max_tokens": 8}}, "min_tokens is greater than max_tokens, so that"),
+        ({"length": {"min_reasoning_tokens": 9, "max_reasoning_tokens": 8}}, "greater than max_reasoning"),
+        ({"length": {"min_answer_tokens": 9, "max_answer_tokens": 8}}, "greater than max_answer_tokens"),
+        (
+            {"length": {"min_answer_tokens": 9, "max_tokens": 8}},
+            "min_answer_tokens is greater than max_tokens",
+        ),
+        ({"length": {"min_quantile": 0.9, "max_quantile": 0.1}}, "min_quantile is greater than max_quantile"),
+        ({"confidence": {"by": "tail", "max_perplexity": 2}}, 'max_perplexity goes with by = "mean_logprob"'),
+        ({"mine": {"use": "mine.py:Counting", "n": True}}, "'n': should be a whole number, not true"),
         ({"mine": {"use": "gone.py:Mine"}}, "there is no file"),
         ({"mine": {"use": "mine.py:Gone"}}, "no class Gone"),
         ({"mine": {"use": "broken.py:Mine"}}, "can't be loaded: ZeroDivisionError"),
@@ -98,12 +112,21 @@ def test_bad_tables(tables: dict[str, Any], words: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from r1distill.checks import Check\n"
         "class Needy(Check):\n    needs = ('length',)\n"
+        "class Counting(Check):\n    n: int = 0\n"
         "class A(Check):\n    needs = ('b',)\n"
         "class B(Check):\n    needs = ('a',)\n"
     )
     with pytest.raises(RecipeError) as caught:
         build_checks(tables, tmp_path)
     assert words in str(caught.value)
+
+
+def test_numbers_that_are_meant_stay() -> None:
+    built = build_checks({"length": {"max_tokens": 40, "max_quantile": 0.5}, "confidence": {"min_score": -1}})
+    assert (
+        built["length"].model_dump()["max_tokens"] == 40
+        and built["confidence"].model_dump()["min_score"] == -1.0
+    )
 
 
 def test_one_check_under_two_names() -> None:
@@ -118,7 +141,9 @@ def test_every_setting_is_documented() -> None:
 
 
 def key_of(check: Any, prompt: Prompt = PROMPT, content: str = "c") -> str:
-    return measurement_key(digest(check_identity(check)), "t", content, digest(check.reads(prompt)))
+    return measurement_key(
+        digest(check_identity(check)), trace_key("t", content), digest(check.reads(prompt))
+    )
 
 
 def test_keys_change_with_what_they_should() -> None:
@@ -142,7 +167,9 @@ def test_keys_change_with_what_they_should() -> None:
 
 def test_golden_key() -> None:
     """Pinned: a changed key formula would measure every user's traces again."""
-    assert measurement_key("identity", "trace", "content", "reads") == (
-        "b0f4943b322f8b71e86920e68c8acf5f50435544a75837fd459299bfe3b6d0c1"
+    assert trace_key("trace", "content") == "bafc4dbacd432c3deb12b7931af8721b"
+    assert measurement_key("a" * 64, "b" * 32, "c" * 64) == "b" * 32 + "a" * 16 + "c" * 32
+    assert (
+        key_of(CHECKS["finish"]())
+        == "6291489c3068393bf3a0e0bfd6e1e80fb95232a0adfe872b74234e98afe7498fb5daf1f36ac2d78a"
     )
-    assert key_of(CHECKS["finish"]()) == "d0e0ba7d97e5724134ef82261545a37dae901dede06bbea67b309a48b7345dc2"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from token_records import record
 
-from r1distill.checks import build_checks
+from r1distill.checks import build_checks, failed, passed, unjudged
 from r1distill.checks.base import NO_LOGPROBS, UNMEASURED, Row, Value
 from r1distill.checks.confidence import NO_ALTERNATIVES, NO_PART, Confidence
 from r1distill.checks.token_confidence import Measures, group_means, token_confidences
@@ -89,12 +89,12 @@ def test_the_parts() -> None:
 
 def test_thresholds() -> None:
     value = Confidence().measure_logprobs(record([-1.0], [SURE]))
-    assert Confidence().judge(value) == ("PASS", -1.0, "ok")
+    assert Confidence().judge(value) == passed("ok", -1.0)
     assert Confidence(min_score=-1).judge(value).outcome == "PASS"
-    assert Confidence(min_score=-0.5).judge(value) == ("FAIL", -1.0, "mean_logprob under -0.5")
+    assert Confidence(min_score=-0.5).judge(value) == failed("mean_logprob under -0.5", -1.0)
     assert Confidence(max_perplexity=math.e).judge(value).outcome == "PASS"
-    assert Confidence(max_perplexity=2).judge(value) == ("FAIL", -1.0, "perplexity over 2")
-    assert Confidence(by="tail", min_score=3).judge(value) == ("FAIL", 2.0625, "tail under 3")
+    assert Confidence(max_perplexity=2).judge(value) == failed("perplexity over 2", -1.0)
+    assert Confidence(by="tail", min_score=3).judge(value) == failed("tail under 3", 2.0625)
 
 
 def test_plain_logprobs_are_no_final_answer_where_alternatives_are_needed() -> None:
@@ -102,7 +102,7 @@ def test_plain_logprobs_are_no_final_answer_where_alternatives_are_needed() -> N
         value = Confidence().measure_logprobs(record([-1.0, -1.0], lists))
         assert Confidence().settled(value)
         check = Confidence(by="lowest_group", min_score=1)
-        assert check.judge(value)[::2] == ("UNJUDGED", NO_ALTERNATIVES)
+        assert check.judge(value) == unjudged(NO_ALTERNATIVES)
         assert not check.settled(value)
 
 
@@ -121,7 +121,7 @@ def test_a_share_of_each_teachers_traces() -> None:
     found = check.judge_all(rows(*scores), "confidence")
     dropped = [number for number, judgement in enumerate(found) if judgement.outcome == "FAIL"]
     assert dropped == [6, 7, 11]
-    assert found[11] == ("FAIL", -13.0, "least confident 0.25 of its teacher")
+    assert found[11] == failed("least confident 0.25 of its teacher", -13.0)
 
 
 def test_equal_scores_share_their_fate_and_few_traces_lose_none() -> None:

@@ -148,17 +148,18 @@ def test_all_planted_are_found_and_no_other(tmp_path: Path) -> None:
     planted = rng.sample(range(400), 200)
     for number in planted:
         found = judged(check, disguised(rng, bench[number]))
-        assert found.outcome == "FAIL" and f"bench.txt:{number + 1}:" in found.reason
+        assert found.outcome == "FAIL" and found.detail.startswith(f"bench.txt:{number + 1}:")
     clean = [story(rng) for _ in range(1000)]
     assert [q for q in clean if outcome(check, q) != "PASS"] == []
 
 
 def test_the_matching_pair_is_named(farm: Path) -> None:
     found = judged(built(farm), f"Solve this. {FARM.replace('12', '30')} Show your work.")
-    assert found.reason == 'like bench.txt:3: "a farmer keeps 0 hens and 0 geese"' and found.score == 1.0
-    assert judged(built(farm), FARM).reason.startswith(
-        'like bench.txt:3: "a farmer keeps 12 hens and 7 geese in a shed'
-    )
+    assert (found.reason, found.score) == ("like bench.txt", 1.0)
+    assert found.detail == 'bench.txt:3: "a farmer keeps 0 hens and 0 geese"'
+    whole = judged(built(farm), FARM)
+    assert whole.reason == found.reason
+    assert whole.detail.startswith('bench.txt:3: "a farmer keeps 12 hens and 7 geese in a shed')
 
 
 def test_the_overlap_decides(farm: Path) -> None:
@@ -177,11 +178,9 @@ def test_short_questions_match_whole_with_their_numbers_and_signs(farm: Path) ->
     check = built(farm)
     tail = " Please reason step by step, and put your final answer within \\boxed{}."
     for same in ("what is  9*2", "What is 9 * 2?" + tail, "Let's think step by step. What is 9 * 2?"):
-        assert judged(check, same) == (
-            "FAIL",
-            1.0,
-            'like bench.txt:4: "' + judged(check, same).reason.split('"')[1] + '"',
-        )
+        found = judged(check, same)
+        assert (found.outcome, found.score, found.reason) == ("FAIL", 1.0, "like bench.txt")
+        assert found.detail.startswith('bench.txt:4: "')
     for other in ("What is 9 + 2?", "What is 8 * 2?", "What is 9 * 2 * 3?", tail):
         assert outcome(check, other) == "PASS"
 
@@ -233,14 +232,17 @@ def test_files_of_all_kinds(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_bytes(b"\xef\xbb\xbf" + FARM.encode())
     for name, options in (("a.jsonl", {}), ("b.csv", {"column": "q"}), (str(tmp_path / "c.txt"), {})):
         check = built(tmp_path, benchmarks=[name], **options)
-        assert f"like {name}:{2 if name == 'b.csv' else 1}:" in judged(check, FARM).reason
+        found = judged(check, FARM)
+        assert found.reason == f"like {name}"
+        assert found.detail.startswith(f"{name}:{2 if name == 'b.csv' else 1}:")
 
 
 def test_parquet(tmp_path: Path) -> None:
     pytest.importorskip("datasets").Dataset.from_dict({"question": [FARM]}).to_parquet(
         str(tmp_path / "d.parquet")
     )
-    assert "like d.parquet: row 1:" in judged(built(tmp_path, benchmarks=["d.parquet"]), FARM).reason
+    found = judged(built(tmp_path, benchmarks=["d.parquet"]), FARM)
+    assert found.reason == "like d.parquet" and found.detail.startswith("d.parquet: row 1:")
 
 
 @pytest.mark.parametrize(
@@ -264,6 +266,12 @@ def test_bad_files(
     with pytest.raises(InputError) as caught:
         built(tmp_path, benchmarks=[file], **options)
     assert words in str(caught.value)
+
+
+def test_one_file_and_one_phrase_need_no_brackets(farm: Path) -> None:
+    check = built(farm, benchmarks="bench.txt", ignore="write like a pirate")
+    assert outcome(check, FARM) == "FAIL"
+    assert check_identity(check) == check_identity(built(farm, ignore=["write like a pirate"]))
 
 
 def test_no_benchmark_is_an_error(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1distill.checks import build_checks
+from r1distill.checks import build_checks, failed, passed, unjudged
 from r1distill.checks.base import Check, Judgement, Row
 from r1distill.checks.difficulty import Difficulty
 from r1distill.errors import RecipeError
@@ -46,9 +46,9 @@ EASY, MIXED, HARD = [RIGHT] * 4, [RIGHT, WRONG, WRONG, WRONG], [WRONG] * 4
 def test_problems_that_all_or_none_solve_are_dropped() -> None:
     found = judged(built(min_pass_rate=0.01, max_pass_rate=0.99), EASY, MIXED, HARD)
     assert found == [
-        ("FAIL", 1.0, "pass rate over 0.99"),
-        ("PASS", 0.25, "ok"),
-        ("FAIL", 0.0, "pass rate under 0.01"),
+        failed("pass rate over 0.99", 1.0),
+        passed("ok", 0.25),
+        failed("pass rate under 0.01", 0.0),
     ]
 
 
@@ -60,13 +60,13 @@ def test_limits_belong_to_what_stays() -> None:
         {"min_pass_rate": 0.25, "max_pass_rate": 0.25},
     ):
         assert judged(built(**limits), MIXED)[0].outcome == "PASS"
-    assert judged(built(min_pass_rate=0.26), MIXED)[0] == ("FAIL", 0.25, "pass rate under 0.26")
+    assert judged(built(min_pass_rate=0.26), MIXED)[0] == failed("pass rate under 0.26", 0.25)
 
 
 def test_too_few_judged_samples() -> None:
-    few = ("UNJUDGED", None, "fewer than 2 judged samples")
+    few = unjudged("fewer than 2 judged samples")
     assert judged(built(), [RIGHT], [NOBODY] * 5, [RIGHT, NOBODY], [RIGHT, WRONG, NOBODY]) == [
-        few, few, few, ("PASS", 0.5, "ok"),
+        few, few, few, passed("ok", 0.5),
     ]  # fmt: skip
     assert judged(built(min_samples=1), [RIGHT])[0].outcome == "PASS"
 

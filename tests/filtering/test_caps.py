@@ -95,7 +95,7 @@ def test_caps_that_nothing_comes_under_are_told() -> None:
     ]
 
 
-@pytest.mark.parametrize("cap", [-1, "many", 2.5, True, {"algebra": -3}, {"algebra": {"x": 1}}])
+@pytest.mark.parametrize("cap", [-1, 0, "many", 2.5, True, {"algebra": -3}, {"algebra": {"x": 1}}])
 def test_a_cap_is_a_number_of_traces(cap: Any) -> None:
     with pytest.raises(RecipeError, match=r"filter.select.caps': topic\S* must be a whole number of traces"):
         parse_recipe({"name": "r", "filter": {"select": {"caps": {"topic": cap}}}})

@@ -11,8 +11,10 @@ import pytest
 from test_filter import PROBLEMS, World
 from test_filter_diff import ANSWERS
 
+from r1distill.cli import main
 from r1distill.errors import NothingKeptError
 from r1distill.filter import filter, filter_files
+from r1distill.filtering import cards
 
 
 @pytest.fixture
@@ -73,6 +75,14 @@ def test_contamination_and_suspects_are_told(world: World) -> None:
     text = text_of(world)
     assert "compared with bench.txt: 1 problem (4 traces) removed by the check contamination" in text
     assert "2 references may be wrong" in text  # of b and c
+    assert "| contamination: like bench.txt | 4 |" in text
+    found = [row for row in world.rows("verdicts") if row["check"] == "contamination"]
+    pairs = [row["detail"] for row in found if row["outcome"] == "FAIL"]
+    assert len(pairs) == 4 and all(pair.startswith('bench.txt:1: "what is the sum of the') for pair in pairs)
+    assert not any("detail" in row for row in found if row["outcome"] == "PASS")
+    why = [row for row in world.rows("reasons") if "contamination: like bench.txt" in row["reasons"]]
+    assert [row["details"]["contamination"] for row in why] == pairs
+    assert sum("details" in row for row in world.rows("reasons")) == 4
 
 
 def test_the_head_names_the_files_that_have_rows(world: World) -> None:
@@ -84,6 +94,25 @@ def test_the_head_names_the_files_that_have_rows(world: World) -> None:
     assert "validation" not in head
     world.data["filter"]["checks"]["length"] = {"max_tokens": 1}
     assert "configs" not in text_of(world).split("---")[1]
+
+
+def test_what_is_cut_off_is_told(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    monkeypatch.setattr(cards, "MOST_ROWS", 1)
+    tags = [{"topic": name, "licence": name} for name in ("sums", "roots", "sets", "sets")]
+    world.write_problems([{**row, "tags": tag} for row, tag in zip(PROBLEMS, tags, strict=True)])
+    world.data["filter"]["checks"] = {"finish": {}, "correct": {}}
+    world.harvest(ANSWERS)
+    text = text_of(world)
+    assert "| topic | and 2 more | " in text and "\n| and 2 more | " in text
+
+
+def test_the_title_is_the_same_with_changed_settings(tmp_path: Path) -> None:
+    row = {"question": "q", "response": "<think>so</think>\\boxed{4}"}
+    (tmp_path / "t.jsonl").write_text(json.dumps(row) + "\n")
+    command = ["filter", str(tmp_path / "t.jsonl"), "--to", str(tmp_path / "out"), "-q"]
+    for more in ([], ["--set", "filter.checks.length.max_tokens=400"]):
+        assert main([*command, *more]) == 0
+        assert "\n# curated traces\n" in (tmp_path / "out/README.md").read_text()
 
 
 def test_plain_files_say_what_is_known(tmp_path: Path) -> None:

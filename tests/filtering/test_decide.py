@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from r1distill.checks.base import UNMEASURED, Check, Judgement, Row, failed, passed
+from r1distill.checks.base import UNMEASURED, Check, Judgement, Row, failed, passed, unjudged
 from r1distill.filtering import decide
 from r1distill.filtering.decide import Decider, Fence, Rows
 from r1distill.filtering.judged import Judged, Place, Source
@@ -88,7 +88,7 @@ def test_equal_measurements_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_missing_is_named() -> None:
     found = decided([1, None]).rows
     assert found[0].judgements == {
-        "alone": ("UNJUDGED", None, "timeout"), "together": ("UNJUDGED", None, "alone: timeout"),
+        "alone": unjudged("timeout"), "together": unjudged("alone: timeout"),
     }  # fmt: skip
     assert found[1].judgements["together"].score == 1.0
 
@@ -102,7 +102,7 @@ def test_a_row_too_few_and_an_error_stay_inside() -> None:
     assert [one.values for one in decider.rows] == [{"alone": {"n": 2}}, {"alone": {"n": 1}}]
     decider = Decider({"alone": Alone()}, (), Fence())
     decider.add(row(1), [b"{}"])
-    assert decider.finish()[0].judgements["alone"] == ("UNJUDGED", None, "error: KeyError")
+    assert decider.finish()[0].judgements["alone"] == unjudged("error: KeyError")
     assert decider.fence.errors == {"alone": "KeyError: 'n' (trace t1)"}
 
 

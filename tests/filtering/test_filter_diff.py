@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from test_filter import World
 
+from r1distill.cli import main
 from r1distill.filter import filter_files
 from r1distill.recipe import parse_recipe
 from r1distill.show import Show
@@ -76,6 +77,33 @@ def test_the_first_run_has_nothing_to_compare_with(world: World) -> None:
 def test_the_same_again_says_that_nothing_changed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.filter()
     assert world.filter(diff=True, show=Show(1)).up_to_date
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("diff", [False, True])
+def test_a_run_after_one_that_was_compared(
+    diff: bool, dry_run: bool, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.filter()
+    world.data["filter"]["checks"]["length"] = {"max_tokens": 20}
+    compared = world.filter(diff=True)
+    assert compared.diff.lost > 0
+    again = world.filter(diff=diff, dry_run=dry_run, show=Show(1))
+    assert again.up_to_date and again.kept == compared.kept
+    said = capsys.readouterr().err
+    assert (f"Nothing changed against {compared.folder}." in said) == diff
+    assert (again.diff.same if diff else again.diff) == (16 if diff else None)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("diff", [False, True])
+def test_plain_files_after_a_run_that_was_compared(diff: bool, dry_run: bool, tmp_path: Path) -> None:
+    rows = [{"question": f"q{n}", "response": f"<think>{'so ' * n}</think>\\boxed{{4}}"} for n in range(1, 9)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["filter", str(tmp_path / "t.jsonl"), "--to", str(tmp_path / "out"), "-q"]
+    limit = ["--set", "filter.checks.length.max_tokens=8"]
+    more = ["--diff"] * diff + ["--dry-run"] * dry_run
+    assert [main(command), main([*command, *limit, "--diff"]), main([*command, *limit, *more])] == [0, 0, 0]
 
 
 def test_a_diff_of_plain_files(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from r1distill.filter import filter_files
 from r1distill.filtering.outputs import FILES
 from r1distill.filtering.plain_files import changed_defaults
 from r1distill.filtering.tracefiles import TraceFiles
+from r1distill.importers.readers import lines_of
 from r1distill.index import Index
 from r1distill.recipe import Recipe
 from r1distill.records import AnswerKind
@@ -33,6 +34,15 @@ ROWS: list[Any] = [
     {"problem": "Which?", "generations": ["<think>a</think>b", "<think>c</think>d"], "correctness_math_verify": [True, False]},
     {"conversations": [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "<think>hm</think>There."}]},
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True, params=["just written", "old"])
+def age(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of all files: one that was written just now is always read again, an old one is read only if it changed."""
+    monkeypatch.setattr(
+        "r1distill.filtering.known_files.SETTLED_S", -60.0 if request.param == "old" else 60.0
+    )
+    return str(request.param)
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -164,12 +174,17 @@ def test_requests_beside_are_asked_for_each_time(tmp_path: Path) -> None:
             list(reader.sources())
 
 
+def _problems(reader: TraceFiles) -> list[Any]:
+    return [(prompt, reader.problems.asked(number)) for number, prompt in enumerate(reader.problems)]
+
+
 def sources_of(path: Path, index: Index | None) -> list[tuple[Any, ...]]:
     reader = TraceFiles([path], "math")
     if index is not None:
+        reader.fingerprints(index)
         reader.remember_in(index)
     found = [(s.order, s.prompt, s.trace, s.place, s.content, s.about) for s in reader.sources()]
-    return [*found, (reader.prompts, reader.asked, reader.questions, list(reader.skipped), reader.notes())]
+    return [*found, (_problems(reader), reader.problems.questions, list(reader.skipped), reader.notes())]
 
 
 NEED_ANOTHER = {"openai-batch", "openai-batch.requests", "stored-completions.messages"}
@@ -192,3 +207,30 @@ def test_what_an_index_holds_of_another_version_is_read_anew(tmp_path: Path) -> 
         sources_of(path, index)
         index.db.execute("UPDATE known_lines SET value=x'00'")
         assert sources_of(path, index) == wanted
+
+
+def test_an_old_file_is_not_read_again_but_for_rows_that_are_not_known(
+    tmp_path: Path, age: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, to = write(tmp_path / "a.jsonl", ROWS), tmp_path / "to"
+    filter_files([file], to, limit(100))
+    read: list[Path] = []
+
+    def lines(path: Path) -> Any:
+        read.append(path)
+        return lines_of(path)
+
+    monkeypatch.setattr("r1distill.filtering.known_lines.lines_of", lines)
+    same_as_afresh([file], to, 3)
+    assert read == ([file] if age == "old" else [file, file])  # the fresh folder knows nothing
+
+
+def test_a_new_check_reads_the_rows_of_an_old_file(tmp_path: Path) -> None:
+    file, to = write(tmp_path / "a.jsonl", ROWS), tmp_path / "to"
+    filter_files([file], to, limit(100))
+    more = changed_defaults(("filter.checks.length.max_tokens=100", "filter.checks.language={}"))
+    summary = filter_files([file], to, more)
+    assert summary.measured == summary.traces
+    fresh = filter_files([file], tmp_path / "fresh", more)
+    assert outputs(to) == outputs(tmp_path / "fresh")
+    assert fresh.measured > summary.measured

@@ -21,6 +21,7 @@ from r1distill.filter import filter_files
 from r1distill.filtering import measure
 from r1distill.filtering.measure_only import MeasureSummary, measure_files, measure_run
 from r1distill.ledger import Ledger
+from r1distill.show import Show
 
 MEASUREMENTS = 16 * 5
 
@@ -110,10 +111,12 @@ def test_torn_and_broken_rows_are_measured_again(world: World) -> None:
     forget(world)
     summary = measured(world)
     assert (summary.measured, summary.written) == (2, 2)
+    assert [note for note in summary.notes if "1 row in measurements/ can't be read, the first is " in note]
     assert len(part(world, 1, 1).read_bytes().splitlines()) == MEASUREMENTS + 1
     forget(world)
     again = world.filter()
     assert again.measured == 0
+    assert [note for note in again.notes if "part-1-of-1.jsonl: byte " in note and "measured again" in note]
     assert world.bytes() == expected
 
 
@@ -195,6 +198,24 @@ def test_plain_files(tmp_path: Path) -> None:
     summary = filter_files([source], joined)
     assert (summary.measured, summary.cached) == (0, 7 * 6)
     assert (joined / "verdicts.jsonl").read_bytes() == (plain / "verdicts.jsonl").read_bytes()
+
+
+def test_the_traces_of_other_shards_count_as_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "t.jsonl"
+    source.write_text("".join(json.dumps({"question": f"{n}?", "response": "1"}) + "\n" for n in range(40)))
+    made = measure_files([source], tmp_path / "out", None, (1, 4), show=Show(1))
+    assert 0 < made.traces < 40
+    assert "Measuring: 40/40\n" in capsys.readouterr().err
+
+
+def test_what_is_only_read_is_not_called_measuring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "t.jsonl"
+    source.write_text(json.dumps({"question": "1?", "response": "<think>a</think>1"}) + "\n")
+    for dry_run, word in ((True, "Reading"), (False, "Filtering")):
+        filter_files([source], tmp_path / "out", dry_run=dry_run, show=Show(1))
+        assert f"{word}: 1/1\n" in capsys.readouterr().err
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,17 @@ def test_what_fails_another_check_as_well_is_no_rival(world: World) -> None:
     assert [row["rejected"][0]["content"].split("\n")[-1] for row in world.rows("pairs")] == ["\\boxed{8}"]
 
 
+def test_checks_of_answers_and_problems_cost_no_pair(world: World) -> None:
+    before = world.filter().pairs
+    world.data["filter"]["checks"] |= {"agreement": {"min_share": 0.4}, "difficulty": {}}
+    summary = world.filter()
+    removed = {row.check: row.removed for row in summary.funnel}
+    assert removed["agreement"] > 0 and before == 2
+    assert summary.pairs == 1  # of d no two samples agree, so that its right answer is no training row
+    world.data["filter"]["checks"]["agreement"] = {"min_share": 0.2, "unjudged": "keep"}
+    assert world.filter().pairs == 2
+
+
 def test_how_far_length_tells_right_from_wrong_is_told(world: World) -> None:
     summary = world.filter()
     ratios = []

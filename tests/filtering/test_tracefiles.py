@@ -128,8 +128,11 @@ def test_two_conversations_with_the_same_last_question_are_two_problems(tmp_path
     ]  # fmt: skip
     reader = TraceFiles([write(tmp_path / "t.jsonl", rows)], "math")
     assert [source.order for source in reader.sources()] == [0, 1, 0]
-    assert [asked[0].content for asked in reader.asked] == ["Tell a joke.", "Add 1 and 2."]
-    assert len(reader.questions) == 1
+    assert [reader.problems.asked(number)[0].content for number in range(2)] == [
+        "Tell a joke.",
+        "Add 1 and 2.",
+    ]
+    assert (len(reader.problems), reader.problems.questions) == (2, 1)
 
 
 def test_tags_of_one_question_from_two_places(tmp_path: Path) -> None:

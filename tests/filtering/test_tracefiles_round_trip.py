@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from r1distill.filter import filter_files
@@ -18,14 +18,36 @@ from r1distill.import_files import open_files, take_files
 from r1distill.recipe import parse_recipe
 from r1distill.records import Message, Prompt, Trace, slot_of, trace_id_of
 from r1distill.run import Run
-from r1distill.thinking import SPELLINGS
+from r1distill.teachers.reasoning import normalise
+from r1distill.thinking import CLOSE, SPELLINGS, split_thinking
 
+EDGES = st.sampled_from(["", "", " ", "\n", "    ", "\t\u00a0\n\n", "\u2003", "\r\n"])
+PIECES = st.sampled_from([
+    "x", "    y = 1\n    z", "<think>", "</think>", "<thinking>", "</thinking>", "[THINK]", "[/THINK]", "\n\n", "`</think>`",
+    " a ", "<|begin_of_thought|>", "<|end_of_thought|>", "<|begin_of_solution|>", "<|end_of_solution|>",
+])  # fmt: skip
+RAW = st.lists(PIECES, min_size=1, max_size=5).map("".join)
 TAGS = [tag for spelling in SPELLINGS for tag in (spelling.opener, spelling.closer, *spelling.wrapping)]
 TEXT = (
     st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=40).map(str.strip)
     | st.sampled_from(["x < y\n\n  z", "a \u2028 b", "\\boxed{7}", "“quoted” `code` 'x'", "\x00 \x1b[0m", "{}", "a\r\nb", "|<>|"])
 ).filter(lambda text: bool(text) and not any(tag in text for tag in TAGS))  # fmt: skip
 TRACES = st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4, unique_by=lambda parts: parts[0])
+
+
+@st.composite
+def stored(draw: st.DrawFn) -> tuple[str, str]:
+    """(reasoning, answer) as a harvest stores them: of a reply with blanks and tags wherever a teacher may put them."""
+    content = draw(EDGES) + draw(RAW) + draw(EDGES)
+    message = {"content": content}
+    if draw(st.booleans()):
+        message["reasoning_content"] = draw(EDGES) + draw(RAW) + draw(EDGES)
+    split = normalise(message)
+    assume(
+        split.answer and CLOSE not in split.reasoning
+    )  # two closing tags: nobody can tell which one ends it
+    assume(split.reasoning or split_thinking(split.answer).source == "none")
+    return split.reasoning, split.answer
 
 
 def run_with(folder: Path, parts: list[tuple[str, str, str]]) -> Path:
@@ -77,6 +99,22 @@ def test_kept_and_training_rows_say_the_same(parts: list[tuple[str, str, str]]) 
         rows = (folder / "out" / "train.jsonl").read_bytes() + (folder / "out" / "val.jsonl").read_bytes()
         (folder / "rows.jsonl").write_bytes(rows)
         assert heard(folder / "rows.jsonl") == said
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(stored(), min_size=4, max_size=20))
+def test_what_a_harvest_stores_comes_back_to_the_last_blank(said: list[tuple[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        parts = [(f"  indented question {n}\n", *both) for n, both in enumerate(said)]
+        source = run_with(folder / "run", parts)
+        filter_files([source], folder / "out", keep_all())
+        before = heard(source)
+        assert [both for _, *both in before] == [list(both) for both in said]
+        assert heard(folder / "out" / "kept.jsonl") == before
+        rows = (folder / "out" / "train.jsonl").read_bytes() + (folder / "out" / "val.jsonl").read_bytes()
+        (folder / "rows.jsonl").write_bytes(rows)
+        assert heard(folder / "rows.jsonl") == before
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

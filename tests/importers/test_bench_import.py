@@ -14,3 +14,4 @@ def test_it_runs() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("MB/s read") == 7
+    assert "tiny rows of Parquet: 400 traces" in done.stdout

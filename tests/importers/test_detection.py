@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from r1distill.errors import UsageError
+from r1distill.importers import Context, traces_of
 from r1distill.importers.detect import MOST_LOOKS, Detector, chosen_formats, mapped, parse_map
 from r1distill.importers.fields import Row, read_row
 
@@ -26,8 +27,56 @@ def test_what_comes_close_is_said() -> None:
     text = seen({"generations": "one text", "correctness_math_verify": [True], "problem_text": "p"})
     assert "generations (text), correctness_math_verify (list), problem_text (text)" in text
     assert "close" not in text
+    assert "or name them: --map question=COLUMN,answer=COLUMN" in text
     assert "openai-batch (it lacks response)" in seen({"custom_id": "1", "body": {}})
     assert "preference (it lacks rejected)" in seen({"chosen": [{}]})
+
+
+@pytest.mark.parametrize(
+    ("value", "close"),
+    [
+        (
+            {"problem": "p", "deepseek_reasoning": "r", "deepseek_answer": "a"},
+            "openthoughts-metadata (it lacks deepseek_solution)",
+        ),
+        (  # DeepMath
+            {
+                "question": "p",
+                "final_answer": "5",
+                "r1_solution_1": "a",
+                "r1_solution_2": "b",
+                "r1_solution_3": "c",
+            },
+            "s1k (it lacks thinking_trajectories)",
+        ),
+        (
+            {"question": "p", "solution": "s", "answer": "5", "source": "aime"},
+            "limo (there is more: source; --format limo reads it)",
+        ),
+        (
+            {"problem": "p", "generation": ["a"], "correctness_llama": [True]},
+            "openr1-math (it lacks generations)",
+        ),
+        ({"question": "p", "thinking_trajectories": ["r"]}, "s1k-1.1 (it lacks"),
+    ],
+)
+def test_a_row_that_looks_known_and_holds_no_trace(value: dict[str, Any], close: str) -> None:
+    """One column of text is enough to be taken for `plain`: what comes close is said when the reader finds no more in it."""
+    with pytest.raises(ValueError, match=r"^no (answer|question)") as caught:
+        list(traces_of(json.dumps(value).encode(), Detector(), Context()))
+    text, question = (
+        str(caught.value),
+        next((name for name in ("problem", "question") if name in value), "COLUMN"),
+    )
+    assert all(name in text for name in value)
+    assert f"close: {close}" in text
+    assert f"--map question={question},answer=COLUMN" in text
+
+
+def test_who_names_the_columns_is_not_told_to() -> None:
+    detector = Detector(chosen_formats(None, {"question": "q", "answer": "a"}))
+    with pytest.raises(ValueError, match=r"^no answer of a teacher \(none of a, .*\)$"):
+        list(traces_of(b'{"q": "x"}', detector, Context()))
 
 
 def test_a_choice_problem_is_no_stored_completion() -> None:

@@ -124,7 +124,9 @@ def test_what_is_said_of_each_generation() -> None:
         "correctness_math_verify": True,
         "is_reasoning_complete": True,
         "finish_reasons": "stop",
+        "correctness_count": 1,
     }
+    assert [trace.extras["tags"]["score"] for trace in traces("synthetic-1")] == [1.0, 0.0]
     assert wrong.extras["tags"]["correctness_math_verify"] is False
     assert [trace.usage.completion_tokens for trace in traces("open-r1")] == [31, 12]
     assert [trace.reasoning_source for trace in traces("open-r1")] == ["inline", "inline-no-opener"]
@@ -206,6 +208,20 @@ def test_accounts_are_in_nothing_that_comes_out_of_a_log() -> None:
 def test_what_is_no_trace_is_listed(name: str, reasons: list[tuple[int, str]]) -> None:
     reader, _ = read(name)
     assert [(row["line"], row["reason"]) for row in reader.skipped] == reasons
+
+
+def test_lines_are_counted_and_not_their_parts(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"problem": "q", "generations": ["", 7, f"<think>{R}</think>{A}", None]}
+    ] * 10
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"x": 1}]))
+    reader = TraceFiles([tmp_path / "t.jsonl"], "math")
+    assert len(list(reader.taken())) == 10
+    assert (reader.skipped.lines, len(reader.skipped)) == (11, 31)
+    (told, _) = reader.notes()
+    assert told.startswith(
+        "11 lines can't be read as traces, in whole or in part (31 parts), and are listed in skipped.jsonl; "
+    )
 
 
 def test_a_stored_completion_without_its_messages() -> None:

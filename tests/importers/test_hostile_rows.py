@@ -43,6 +43,7 @@ def reply(text: str, **more: Any) -> bytes:
         (b'{"question": "q", "response": NaN}', "NaN is no JSON value"),
         (b'{"question": "q", "response": "a", "score": -Infinity}', "Infinity is no JSON value"),
         (b'{"question": "q", "response": "\\ud800"}', "half of a surrogate pair"),
+        (b'[{"x": 1}]', "the line is no JSON object but list"),
         (b'{"question": "q\xff", "response": "a"}', "'utf-8' codec can't decode byte 0xff"),
         (b'{"question": "q", "response": "a", "else": "\xff"}', "'utf-8' codec can't decode byte 0xff"),
         (b'{"question": "q", "response": "a\x00b"}', "JSON is malformed: invalid character"),

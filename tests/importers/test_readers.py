@@ -10,6 +10,7 @@ import pickle
 import random
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,31 @@ def test_a_parquet_file_that_grows_without_end(
     assert found[-1].fault == BOMB and len(found) < 300
 
 
+def test_a_parquet_value_that_all_rows_share_is_never_held_for_all_of_them(tmp_path: Path) -> None:
+    """16 rows of 8 MiB stand in the file once; together they would take 128 MiB, and each is a line."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    shared = pyarrow.array(["x" * (8 << 20)] * 16).dictionary_encode()
+    parquet.write_table(pyarrow.table({"question": shared}), tmp_path / "t.parquet")
+    tracemalloc.start()
+    count = sum(len(line.data) > 8 << 20 for line in lines_of(tmp_path / "t.parquet"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 16 and peak < 64 << 20
+
+
+def test_a_parquet_row_that_is_no_json_spoils_only_itself(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    days = pyarrow.array([0, 2**60, 1], pyarrow.int64()).cast(pyarrow.timestamp("us"))
+    parquet.write_table(pyarrow.table({"question": ["a", "b", "c"], "when": days}), tmp_path / "t.parquet")
+    found = list(lines_of(tmp_path / "t.parquet"))
+    assert [line.number for line in found] == [1, 2, 3]
+    assert [bool(line.fault) for line in found] == [False, True, False]
+
+
 def test_text_that_shrinks_well_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "FREE_BYTES", 1 << 16)
     rows = [{"question": f"q{i}", "response": "so " * 100 + str(i * 7919)} for i in range(4000)]
@@ -169,15 +195,61 @@ def test_a_window_that_needs_gigabytes_is_refused(tmp_path: Path) -> None:
     assert "damaged or end too early" in line.fault
 
 
+def of_prefix(data: bytes) -> bytes:
+    """What can be had of the beginning of a packed file."""
+    decompressor = zstd.ZstdDecompressor() if data.startswith(readers.ZSTD) else zlib.decompressobj(wbits=31)
+    return decompressor.decompress(data)
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
-def test_a_torn_compressed_file_gives_what_is_whole(tmp_path: Path, pack: Any) -> None:
+@pytest.mark.parametrize("count", [1000, 4000])
+@pytest.mark.parametrize("form", ["lines", "array"])
+def test_a_torn_compressed_file_gives_every_row_that_is_whole(
+    tmp_path: Path, pack: Any, count: int, form: str
+) -> None:
     rng = random.Random(1)
-    rows = [{"question": f"{i} {rng.randbytes(250).hex()}"} for i in range(3000)]
-    data = pack(jsonl(rows))
-    *found, last = lines_of(made(tmp_path, data[: len(data) * 3 // 4], "t.packed"))
-    assert last.fault.startswith("the compressed data are damaged or end too early")
-    whole = [line for line in found if line.data.endswith(b"}")]
-    assert len(whole) > 1000 and json.loads(whole[1000].data) == rows[1000]
+    rows = [{"question": f"{i} {rng.randbytes(250).hex()}"} for i in range(count)]
+    data = pack(jsonl(rows) if form == "lines" else json.dumps(rows).encode())
+    data = data[: len(data) * 3 // 4]
+    had = of_prefix(data)
+    whole = had.count(b"}")
+    assert count * 0.1 < whole < count
+    *found, last = lines_of(made(tmp_path, data, "t.packed"))
+    assert [json.loads(line.data) for line in found] == rows[:whole]
+    assert last == Line(whole + 1, None, b"", last.fault)
+    assert last.fault.startswith("the compressed data are damaged or end too early (")
+
+
+def test_a_small_torn_file_loses_its_last_row_only(tmp_path: Path) -> None:
+    rows = [{"question": f"{i} {i * 7919}"} for i in range(1000)]
+    data = gzip.compress(jsonl(rows))[:-2000]
+    whole = of_prefix(data).count(b"\n")
+    *found, last = lines_of(made(tmp_path, data, "t.gz"))
+    assert len(data) < 128 << 10 and 300 < whole < 1000
+    assert [json.loads(line.data) for line in found] == rows[:whole]
+    assert last.fault and last.number == whole + 1
+
+
+def test_a_file_that_lacks_only_its_checksum_loses_nothing(tmp_path: Path) -> None:
+    data = gzip.compress(jsonl().rstrip(b"\n"))[:-4]
+    *found, last = lines_of(made(tmp_path, data, "t.gz"))
+    assert [json.loads(line.data) for line in found] == ROWS
+    assert last.fault
+
+
+def test_a_bad_line_before_the_torn_end_is_kept_as_a_line(tmp_path: Path) -> None:
+    data = gzip.compress(b"not json\n" + jsonl())[:-4]
+    found = list(lines_of(made(tmp_path, data, "t.gz")))
+    assert found[0].data == b"not json" and len(found) == len(ROWS) + 2
+
+
+def test_joined_files_have_marks_before_later_lines(tmp_path: Path) -> None:
+    mark = b"\xef\xbb\xbf"
+    path = made(tmp_path, mark + jsonl(ROWS[:3]) + mark + jsonl(ROWS[3:]) + mark + b"\n")
+    data = path.read_bytes()
+    found = list(lines_of(path))
+    assert [json.loads(line.data) for line in found] == ROWS
+    assert all(line.offset is not None and data[line.offset :].startswith(line.data) for line in found)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import yaml
 from test_sft import metrics
 from tiny_student import CHATML, row, run_with_rows, save_tiny_student
 
+from r1distill.errors import InputError
 from r1distill.objectives.emit import LORA_KEYS
 from r1distill.objectives.render import render
 from r1distill.objectives.students import load_tokenizer
-from r1distill.recipe import parse_recipe
+from r1distill.recipe import load_recipe, parse_recipe
 from r1distill.recipe_sections import TrainSection
 from r1distill.records import Example, Message
 from r1distill.train import train
@@ -116,8 +117,10 @@ def test_dry_run_writes_nothing(student, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def launched(words: list[str], cwd: Path, timeout_s: float = 240) -> None:
+def launched(words: list[str], cwd: Path, timeout_s: float = 240, **variables: str) -> str:
+    """What it wrote to stderr."""
     threads = {
+        **variables,
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -133,6 +136,7 @@ def launched(words: list[str], cwd: Path, timeout_s: float = 240) -> None:
         words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
 
 
 @pytest.mark.long
@@ -153,35 +157,59 @@ def test_trl_sft_trains_on_the_emitted_files_to_our_loss(student, tmp_path):
     assert (saved.eos_token, saved.chat_template) == ("<|im_end|>", CHATML)
 
 
+def test_nobody_elses_file_is_overwritten(student, tmp_path):
+    run = run_with_rows(tmp_path / "run", [row(n) for n in range(3)])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/README.md").write_text("mine")
+    with pytest.raises(InputError, match="out is not empty and was not written by train --emit"):
+        emit(recipe(student), run, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["README.md"]
+    assert (tmp_path / "out/README.md").read_text() == "mine"
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file"):
+        emit(recipe(student), run, tmp_path / "file")
+
+
+def test_an_earlier_emit_is_replaced_and_what_was_trained_there_stays(student, tmp_path):
+    run = run_with_rows(tmp_path / "run", [row(n) for n in range(3)], [row(20)])
+    assert "data/validation.parquet" in emit(recipe(student), run, tmp_path / "out").files
+    (tmp_path / "out/out").mkdir()  # trl's output_dir
+    run = run_with_rows(tmp_path / "run", [row(n) for n in range(4)])
+    assert "data/validation.parquet" not in emit(recipe(student), run, tmp_path / "out").files
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "README.md", "chat_template.jinja", "data", "out", "r1distill-emit.json", "trl_sft.yaml",
+    ]  # fmt: skip
+    assert [p.name for p in (tmp_path / "out/data").iterdir()] == ["train.parquet"]
+
+
 @pytest.mark.long
-def test_two_processes_give_the_loss_of_one(student, tmp_path):
+def test_two_processes_give_the_losses_of_one(student, tmp_path):
+    """An odd number of validation rows of uneven lengths: none may count twice, and tokens count, not rows."""
     rows = [row(n, reasoning="we add " * (1 + n % 5)) for n in range(32)]
     file = tmp_path / "recipe.toml"
     file.write_text(
         f'name = "t"\n[student]\nbase = "{student}"\n[train]\nlora = {{ r = 8, target_modules = "all-linear" }}\n'
-        "sft = { learning_rate = 5e-3, num_train_epochs = 2 }\n"
+        "sft = { learning_rate = 5e-3, num_train_epochs = 2, per_device_eval_batch_size = 2 }\n"
     )
     folders = {}
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m"]
-    for count, start in ((1, [sys.executable, "-m"]), (2, launch)):
-        run = run_with_rows(tmp_path / f"run{count}", rows, [row(50), row(51)])
-        launched([*start, "r1distill", "train", str(file), "--run", str(run.folder)], tmp_path)
+    validation = [row(50 + n, reasoning="we add " * 2**n) for n in range(5)]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for count, start in ((1, []), (2, launch)):
+        run = run_with_rows(tmp_path / f"run{count}", rows, validation)
+        run.save_recipe(load_recipe(file))  # torchrun would take --run for an option of its own
+        words = [sys.executable, *start, "-m", "r1distill", "train", str(run.folder)]
+        launched(words, tmp_path, ACCELERATE_USE_CPU="true")
         folders[count] = run.latest("train")
     (one, alone), (two, together) = folders[1], folders[2]
+    assert (alone["processes"], together["processes"]) == (1, 2)
     assert alone["steps"] == together["steps"] == 8
     assert alone["labelled_tokens"] == pytest.approx(together["labelled_tokens"], rel=1e-3)
     first, second = ([m["loss"] for m in metrics(folder) if m["loss"] is not None] for folder in (one, two))
     assert second == pytest.approx(first, rel=1e-4)
     assert first[-1] < first[0]
+    before, after = (
+        [m["eval_loss"] for m in metrics(folder) if m["eval_loss"] is not None] for folder in (one, two)
+    )
+    assert len(before) == 2 and after == pytest.approx(before, rel=1e-4)
     assert one.name == two.name  # the same stage, whoever computes it
     assert (two / "adapter" / "README.md").is_file()

@@ -4,7 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_student import CHATML, row, run_with_rows, save_tiny_student, tiny_tokenizer
+from tiny_student import (
+    CHATML,
+    composing_tokenizer,
+    row,
+    run_with_rows,
+    save_tiny_student,
+    tiny_tokenizer,
+)
 
 from r1distill.errors import InputError
 from r1distill.objectives.findings import Case, Finding
@@ -101,7 +108,41 @@ def test_lossy_tokenizer_is_found(student):
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
     got = found(case(student, tokenizer=tokenizer))
     assert got["target"].outcome == "failed"
-    assert "changes the text it is trained on" in got["target"].text
+    assert (
+        "changes the text of 6 of 6 rows (in trace t0, from character 25 on, 'The answer i' becomes"
+        in got["target"].text
+    )
+    assert "changed text" not in got
+
+
+BAD = ("the resistor has 5 \N{OHM SIGN}", "so y\N{COMBINING CIRCUMFLEX ACCENT} = 3")
+
+
+def test_every_row_that_a_composing_tokenizer_changes_is_found_and_left_out():
+    """Few in many: a sample of rows would miss them."""
+    bad = {501: BAD[0], 503: BAD[1], 777: BAD[0]}
+    rows = [row(n, reasoning=bad.get(n, "we add")) for n in range(1000)]
+    items = [
+        Example(r["trace_id"], [Message(**m) for m in r["prompt"]], [Message(**m) for m in r["completion"]])
+        for r in rows
+    ]
+    rendered = render(composing_tokenizer(), items)
+    assert [c.trace_id for c in rendered.changed] == ["t501", "t503", "t777"]
+    assert len(rendered.rows) == 997 and not rendered.unfit
+    assert len(render(tiny_tokenizer(), items).rows) == 1000
+
+
+def test_a_training_goes_on_without_a_row_that_its_tokenizer_changes(tmp_path, capsys):
+    base = save_tiny_student(tmp_path / "m")
+    composing_tokenizer().save_pretrained(base)
+    rows = [row(n, reasoning=BAD[1] if n == 7 else None) for n in range(24)]
+    sft = {"max_steps": 1, "per_device_train_batch_size": 1}
+    recipe = parse_recipe({"name": "t", "student": {"base": str(base)}, "train": {"sft": sft}})
+    summary = train(recipe, run_with_rows(tmp_path / "run", rows), show=Show())
+    assert (summary.rows, summary.rows_dropped_changed) == (23, 1)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "1 rows are left out, since the student's tokenizer changes their text: in trace t7" in told
+    assert r"'y\u0302 = 3\n</thi' becomes '\u0177 = 3\n</thin'" in told
 
 
 def test_second_think_tag_is_found(student):

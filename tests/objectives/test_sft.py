@@ -11,7 +11,7 @@ from tiny_student import row, save_tiny_student
 from r1distill.errors import R1DistillError, RecipeError, StorageError
 from r1distill.objectives.batches import SimilarLengths
 from r1distill.objectives.render import render
-from r1distill.objectives.settings import max_length, sft_config
+from r1distill.objectives.settings import alone_under_accelerate, max_length, resolved, sft_config
 from r1distill.objectives.students import load_tokenizer
 from r1distill.recipe_sections import TrainSection
 from r1distill.records import Example, Message
@@ -145,11 +145,12 @@ def test_validation_loss_is_exact(student, tmp_path):
     assert trainer.watch.metrics[-1].eval_loss == pytest.approx(nats / tokens, rel=1e-5)
 
 
-def test_interrupted_training_resumes_to_the_same_result(student, tmp_path, monkeypatch):
+@pytest.mark.parametrize("logging_steps", [1, 3])
+def test_interrupted_training_resumes_to_the_same_result(student, tmp_path, monkeypatch, logging_steps):
     from r1distill.objectives import sft, watch
 
     before = signal.getsignal(signal.SIGINT)
-    whole = sft.train_sft(job(student, tmp_path / "whole"), Show(0))
+    whole = sft.train_sft(job(student, tmp_path / "whole", logging_steps=logging_steps), Show(0))
 
     class Interrupted(watch.Watch):
         def on_step_begin(self, args, state, control, **_):
@@ -159,17 +160,54 @@ def test_interrupted_training_resumes_to_the_same_result(student, tmp_path, monk
     with monkeypatch.context() as patch:
         patch.setattr(sft, "Watch", Interrupted)
         with pytest.raises(KeyboardInterrupt):
-            sft.train_sft(job(student, tmp_path / "cut"), Show(0))
+            sft.train_sft(job(student, tmp_path / "cut", logging_steps=logging_steps), Show(0))
+    counts = json.loads((tmp_path / "cut/checkpoints/checkpoint-4" / watch.COUNTS_FILE).read_text())
     assert [p.name for p in (tmp_path / "cut/checkpoints").iterdir()] == ["checkpoint-4"]
     broken = tmp_path / "cut/checkpoints/checkpoint-9"
     broken.mkdir()  # killed while saving: has no trainer_state.json
-    resumed = sft.train_sft(job(student, tmp_path / "cut"), Show(0))
+    resumed = sft.train_sft(job(student, tmp_path / "cut", logging_steps=logging_steps), Show(0))
     assert resumed.steps == whole.steps == 10
     assert resumed.labelled_tokens == whole.labelled_tokens
     first, second = metrics(tmp_path / "whole"), metrics(tmp_path / "cut")
     assert [r["step"] for r in second] == [r["step"] for r in first]
-    assert [r["loss"] for r in second] == pytest.approx([r["loss"] for r in first], rel=1e-4)
+    assert [r["labelled_tokens"] for r in second] == [r["labelled_tokens"] for r in first]
+    assert next(r["elapsed_s"] for r in second if r["step"] > 4) > counts["elapsed_s"] > 0
+    if logging_steps == 1:  # else the first row after the interruption is a mean over fewer steps
+        assert [r["loss"] for r in second] == pytest.approx([r["loss"] for r in first], rel=1e-4)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_launchers_echo_of_an_interrupt_is_no_second_one(tmp_path):
+    from r1distill.objectives.watch import SECOND_INTERRUPT_S, Watch
+
+    together = Watch(tmp_path / "a", Show(0), processes=2)
+    with together.at_work(1):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert together.interrupted
+        together._interrupted_at -= SECOND_INTERRUPT_S
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    alone = Watch(tmp_path / "b", Show(0))
+    with alone.at_work(1):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_many_validations_are_told_a_few_times(tmp_path, capsys):
+    from types import SimpleNamespace
+
+    from r1distill.objectives.watch import Watch
+
+    for epochs, told in ((3, 3), (60, 11)):
+        watch = Watch(tmp_path / "m", Show())
+        for epoch in range(1, epochs + 1):
+            state = SimpleNamespace(global_step=7 * epoch, max_steps=7 * epochs, epoch=epoch)
+            watch.on_log(None, state, None, {"eval_loss": 1.0})
+        lines = capsys.readouterr().err.splitlines()
+        assert (len(lines), len(watch.metrics)) == (told, epochs)
+        assert f"after epoch {epochs}:" in lines[-1]
 
 
 def test_checkpoints_come_by_the_clock(student, tmp_path):
@@ -312,6 +350,7 @@ def test_other_batches_in_another_epoch():
         ({}, {"learning_rte": 1}, r"no key 'learning_rte'; did you mean 'train\.sft\.learning_rate'"),
         ({}, {"output_dir": "x"}, "'output_dir' is set by r1distill"),
         ({}, {"max_length": 0}, "max_length must be a positive"),
+        ({}, {"max_length": True}, "max_length must be a positive"),
         ({}, {"packing": True, "packing_strategy": "wrapped"}, "packing_strategy must be 'bfd'"),
         ({}, {"lr_scheduler_type": "cosin"}, "refused by trl"),
     ],
@@ -321,6 +360,37 @@ def test_wrong_settings_are_named(lora, sft, words):
 
     with pytest.raises(RecipeError, match=words):
         check(TrainSection(lora=lora, sft=sft))
+
+
+def test_one_process_under_accelerate_is_noticed(monkeypatch):
+    for name, value in (("ACCELERATE_MIXED_PRECISION", "no"), ("WORLD_SIZE", None)):
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    assert alone_under_accelerate()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not alone_under_accelerate()
+
+
+def test_a_card_is_told_what_was_used_also_where_the_recipe_says_nothing():
+    used = resolved(
+        TrainSection(sft={"num_train_epochs": 2}, lora={"r": 8, "use_rslora": True}), validate=True
+    )
+    said = {
+        "method": "lora",
+        "lora.r": 8,
+        "lora.use_rslora": True,
+        "learning_rate": 2e-4,
+        "num_train_epochs": 2,
+    }
+    said |= {
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
+        "seed": 0,
+    }
+    said |= {"rows per step": 8, "max_length": 4096}
+    assert {key: used[key] for key in said} == said
+    json.dumps(used)
+    full = resolved(TrainSection(method="full"), validate=False)
+    assert full["learning_rate"] == 2e-5 and not any(key.startswith("lora") for key in full)
 
 
 def test_settings_reach_trl_over_our_defaults(tmp_path):

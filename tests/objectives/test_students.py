@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from r1distill.objectives.students import load_tokenizer, locate, materialise
+from r1distill.objectives.students import load_tokenizer, locate, materialise, position_limit
 from r1distill.show import Show
 from r1distill.teachers.embedded import embedded_server
 
@@ -19,6 +21,21 @@ TEXTS = [
     "12,345 dollars",
     "١٢ ２３",
 ]
+
+
+@pytest.mark.parametrize(
+    ("config", "limit"),
+    [
+        ({"max_position_embeddings": 2048}, 2048),
+        ({"model_type": "gemma3", "text_config": {"max_position_embeddings": 131072}}, 131072),
+        ({"model_type": "mamba"}, 1 << 30),
+    ],
+)
+def test_the_limit_of_positions_may_stand_in_the_text_config(
+    tmp_path: Path, config: dict[str, Any], limit: int
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert position_limit(tmp_path) == limit
 
 
 @pytest.mark.embedded
