@@ -51,7 +51,7 @@ SAMPLING = (
     "temperature", "top_p", "top_k", "top_a", "min_p", "typical_p", "n", "seed", "stop", "max_tokens", "max_completion_tokens",
     "min_tokens", "presence_penalty", "frequency_penalty", "repetition_penalty", "repeat_penalty", "logit_bias", "logprobs",
     "top_logprobs", "reasoning", "reasoning_effort", "thinking", "enable_thinking", "thinking_budget", "include_reasoning",
-    "chat_template_kwargs", "response_format", "service_tier",
+    "reasoning_format", "chat_template_kwargs", "response_format", "service_tier",
 )  # fmt: skip
 """Parameters of chat completions that servers take (OpenAI's reference, vLLM's sampling parameters, OpenRouter's parameters)."""
 SAME_WORD = 0.85

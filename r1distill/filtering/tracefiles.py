@@ -25,12 +25,12 @@ from r1distill.filtering.known_files import Spot, fingerprints
 from r1distill.filtering.known_lines import KnownLine, KnownLines, LineAgain, Problem
 from r1distill.filtering.measure import Place, Source
 from r1distill.filtering.problem_set import ProblemSet
+from r1distill.filtering.request_files import NO_TRACE, answer_files, why_unread
 from r1distill.imported import sibling_prompts
 from r1distill.importers import Context, Detector, Found, Unread, reply_of, traces_of
 from r1distill.importers.detect import chosen_formats
 from r1distill.importers.fields import read_row
 from r1distill.importers.readers import Line, first_bytes, lines_of
-from r1distill.importers.responses import request_key, stored_messages
 from r1distill.importers.scratch import Requests, Scratch, Skipped
 from r1distill.importers.table import QUESTION, REPLY
 from r1distill.index import Index
@@ -39,8 +39,6 @@ from r1distill.thinking import Split
 
 READER_VERSION = 3
 """Raised when the same file gives other traces."""
-NO_TRACE = (ValueError, RecursionError)
-"""What a row that can't be read raises; msgspec's errors are ValueErrors too."""
 QUIET = ("plain", "r1distill")
 """Formats that need no mention."""
 MOST_FIELDS = 1_000
@@ -140,7 +138,7 @@ class TraceFiles:
 
     def _sources_known(self, known: KnownLines) -> Iterator[Source]:
         names = Names()
-        for number, path in self._answer_files():
+        for number, path in self._answers():
             for line, spot, before in known.looked_up(path):
                 if before is None:
                     yield from self._new_sources(known, number, path, line, spot, names)
@@ -217,7 +215,7 @@ class TraceFiles:
     def taken(self) -> Iterator[Taken]:
         """As `sources`, with the trace as the row has it beside the trace under its new id."""
         names = Names()
-        for number, path in self._answer_files():
+        for number, path in self._answers():
             for line in lines_of(path):
                 for found in self._read_line(path, line):
                     yield self._taken(number, path, line, found, names)
@@ -235,6 +233,9 @@ class TraceFiles:
         content = hashlib.sha256(key + self._reading).hexdigest()
         place = self._place(number, line, found.line)
         return Taken(order, trace, found, place, content, row, path, line.number)
+
+    def _answers(self) -> list[tuple[int, Path]]:
+        return answer_files(self.files, self.requests, self.skipped, may_hold_requests=not self._is_mapped)
 
     def _need_traces(self) -> None:
         if not len(self.problems):
@@ -278,40 +279,6 @@ class TraceFiles:
             told.append(f"Read as {counts}; --format or --map says otherwise.")
         return told
 
-    def _answer_files(self) -> list[tuple[int, Path]]:
-        """The files with their numbers, but for those that hold only requests, which are read now."""
-        answers = []
-        for number, path in enumerate(self.files):
-            first = next(iter(lines_of(path)), None)
-            if first is not None and not self._is_mapped and self._holds_requests(first):
-                for line in lines_of(path):
-                    self._take_request(path, line)
-            else:
-                answers.append((number, path))
-        return answers
-
-    def _holds_requests(self, line: Line) -> bool:
-        try:
-            row = read_row(line.data)
-            return request_key(row) is not None or bool(stored_messages(row))
-        except NO_TRACE:
-            return False
-
-    def _take_request(self, path: Path, line: Line) -> None:
-        try:
-            if line.fault:
-                raise ValueError(line.fault)
-            row = read_row(line.data)
-            one = request_key(row)
-            found = [one] if one else stored_messages(row)
-            if not found:
-                raise ValueError("no request with an id, as the other rows of this file are")
-        except NO_TRACE as error:
-            self.skipped.add(path, line.number, _text(error))
-            return
-        for key, request in found:
-            self.requests.add(key, request)
-
     def _read_line(self, path: Path, line: Line) -> Iterator[Found]:
         """The traces of a line; what is none is noted."""
         try:
@@ -323,7 +290,7 @@ class TraceFiles:
                 else:
                     yield found
         except NO_TRACE as error:
-            self.skipped.add(path, line.number, _text(error))
+            self.skipped.add(path, line.number, why_unread(error))
             self._note_fields(line.data)
 
     def _note_fields(self, line: bytes) -> None:
@@ -364,7 +331,3 @@ class TraceFiles:
 def trace_id_of_line(content: str, repeat: int) -> str:
     """The id of a trace: the digest of {line, repeat}, of the line's SHA-256 in hex and how often it stood before."""
     return hashlib.sha256(f'{{"line":"{content}","repeat":{repeat}}}'.encode()).hexdigest()
-
-
-def _text(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)

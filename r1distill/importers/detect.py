@@ -20,6 +20,7 @@ MAPPED = ("question", "answer", "trace", "reasoning", "reference", "system", "mo
 """What --map can name a column for; a `trace` is reasoning that ends in the answer, without any tags."""
 CLOSE = 3
 Present = dict[tuple[str, ...], tuple[str, ...]]
+Look = tuple[str | bytes, ...]
 HINT = "or name them: --map question={question},answer=COLUMN (and reasoning=COLUMN where it stands apart)"
 
 
@@ -33,11 +34,11 @@ class Detector:
         """How many rows of each format were met."""
         self.last = ""
         """The name of the format that was met last."""
-        self._looks: dict[tuple[str, ...], tuple[Format | str, Present]] = {}
+        self._looks: dict[Look, tuple[Format | str, Present]] = {}
 
     def format_of(self, row: Row) -> Format:
         """The format of a row. Raises ValueError when none fits."""
-        look = tuple([f"{name}\n{memoryview(raw)[0]}" for name, raw in row.raws.items()])
+        look: Look = (bytes([memoryview(raw)[0] for raw in row.raws.values()]), *row.raws)
         met = self._looks.get(look)
         if met is None:
             met = self._find(row), {}

@@ -8,15 +8,16 @@ stands in the answer although the reasoning has a column of its own.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, cast, get_args
+from typing import Annotated, Any, NamedTuple, cast, get_args
 
 import msgspec
 
 from r1distill.importers.fields import Row
 from r1distill.importers.table import TAGS, Format
 from r1distill.records import FINISHES, AnswerKind, Message, Prompt, Trace, Usage, prompt_id_of
-from r1distill.teachers.replies import usage_of
+from r1distill.teachers.replies import MOST_TOKENS, usage_of
 from r1distill.thinking import Split, split_thinking
 
 KIND_WORDS: dict[str, AnswerKind] = {
@@ -28,6 +29,23 @@ LONGEST_TAG = 200
 LONGEST_PYTHON = 20_000
 """Characters of a Python literal in a column; longer ones are not read."""
 INLINE = ("inline", "inline-no-opener", "unclosed")
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=MOST_TOKENS)]
+LONGEST_REMEMBERED = 10_000
+"""Characters of a question whose id is remembered: samples of one problem mostly follow one another."""
+
+
+class _PlainUsage(msgspec.Struct, forbid_unknown_fields=True):
+    """What most rows say of usage, read at once; `usage_of` reads all else."""
+
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
+    total_tokens: Any = None
+
+
+_USAGE = msgspec.json.Decoder(_PlainUsage)
 
 
 class Unread(NamedTuple):
@@ -83,7 +101,7 @@ def found(row: Row, format: Format, context: Context, said: Said) -> Found:
         raise ValueError("the answer is empty")
     asks_for = kind(row, format, context.kind)
     prompt = Prompt(
-        prompt_id_of(said.question), said.question, reference(row, (*format.reference, *said.references)), asks_for,
+        _id_of(said.question), said.question, reference(row, (*format.reference, *said.references)), asks_for,
         row.value(format.tests) if asks_for in format.tested else None, tags(row),
     )  # fmt: skip
     model = said.model or row.text(format.model) or "unknown"
@@ -99,6 +117,15 @@ def found(row: Row, format: Format, context: Context, said: Said) -> Found:
 def _with_labels(row: Row, format: Format, extras: dict[str, Any]) -> dict[str, Any]:
     labels = labels_of(row, format.labels)
     return extras | {"tags": labels | extras.get("tags", {})} if labels else extras
+
+
+def _id_of(question: str) -> str:
+    return _remembered_id(question) if len(question) <= LONGEST_REMEMBERED else prompt_id_of(question)
+
+
+@functools.lru_cache(maxsize=64)
+def _remembered_id(question: str) -> str:
+    return prompt_id_of(question)
 
 
 def split_reply(text: str, apart: str | None) -> tuple[Split, dict[str, Any]]:
@@ -211,7 +238,14 @@ def finish_of(row: Row, format: Format) -> str:
 
 def row_usage(row: Row) -> Usage:
     """The token counts in the column `usage`."""
-    return usage_of(row.object("usage")) if "usage" in row.raws else Usage()
+    raw = row.raws.get("usage")
+    if raw is None:
+        return Usage()
+    try:
+        plain = _USAGE.decode(raw)
+    except msgspec.MsgspecError:
+        return usage_of(row.object("usage"))
+    return Usage(plain.prompt_tokens, plain.completion_tokens, plain.reasoning_tokens)
 
 
 def plain_json(value: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from r1distill.errors import RecipeError
+from r1distill.recipe_values import sampling
 from r1distill.teachers.addresses import clean_url
 from r1distill.teachers.provider_row import Exclusive, Known, Note, Provider, Rule, certain, matches
 from r1distill.teachers.providers import (
@@ -187,3 +188,10 @@ def test_log_probabilities_are_asked_in_the_provider_s_way() -> None:
     assert logprobs_body(provider("vllm"), 20) == {"logprobs": True, "top_logprobs": 20}
     assert logprobs_body(provider("together"), 5) == {"logprobs": 5}
     assert logprobs_body(provider("vllm"), 0) == {}
+
+
+def test_no_field_that_a_provider_knows_is_taken_for_a_mistyped_one() -> None:
+    for row in PROVIDERS.values():
+        fields = {field for rule in (*row.rules, *row.exclusive) for field in rule.fields}
+        for field in fields - {"max_tokens", "max_completion_tokens"}:
+            assert sampling({field: 1}) == {field: 1}, row.name
