@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from r1distill.checks import Check, build_checks
+from r1distill.checks.workers import Workers
 from r1distill.errors import InputError, NothingKeptError
 from r1distill.filtering.cards import card
 from r1distill.filtering.chosen import Chosen, choose, run_sources
@@ -49,6 +50,9 @@ from r1distill.run import Run, stage_id
 from r1distill.show import Show
 
 __all__ = ["FilterSummary", "filter", "filter_files"]
+
+MUCH_BYTES = 32 << 20
+"""Of trace files: some seconds of measuring."""
 
 
 def filter(
@@ -162,7 +166,7 @@ def filter_files(
     if not dry_run:
         with storage_errors(to):
             to.mkdir(parents=True, exist_ok=True)  # without it the index would forget what is measured
-    with open_index(to, dry_run) as index:
+    with _workers(way, to, dry_run) as pool, open_index(to, dry_run) as index:
         origins = traces.fingerprints(index)
         traces.remember_in(index)
         way, heard = _heard(way, recipe, to, traces.lines, index, dry_run, show)
@@ -173,13 +177,20 @@ def filter_files(
             return heard.complete(_told(_unchanged(again) if diff else again, show))
         earlier = read_earlier(to) if diff else None
         material = _files_material(way, traces, to, stage, recipe)
-        found = sift(
-            material, way.checks, way.section.select, index, way.section.workers, dry_run, show, earlier
-        )
+        found = sift(material, way.checks, way.section.select, index, pool, dry_run, show, earlier)
     summary = heard.complete(_with_reading(found, traces))
     if not dry_run:
         _write_about_files(to, traces, origins, summary)
     return _told(summary, show)
+
+
+def _workers(way: Plain, to: Path, dry_run: bool) -> Workers:
+    """The workers; for much that is new they start while the files are looked through."""
+    pool = Workers(way.section.workers)
+    is_much = sum(path.stat().st_size for path in way.files) >= MUCH_BYTES
+    if pool.count > 1 and is_much and not dry_run and not (to / "index.sqlite").exists():
+        pool.start()
+    return pool
 
 
 def _heard(

@@ -61,8 +61,10 @@ class Options:
         return write_traces(self.folder / f"traces-{count}", count, self.seed)
 
 
-def ask(options: Options, job: Job) -> Row | None:
-    """Run one program in a process of its own; what it measured, None when it is not installed or broken."""
+def ask(options: Options, job: Job, is_watched: bool = True) -> Row | None:
+    """Run one program in a process of its own; what it measured, None when it is not installed or broken. Watching its memory
+    takes some of a core, so where wall time on all cores counts it is not watched.
+    """
     python = sys.executable if job.client == "r1distill" else options.peers_python
     command = [python, str(SCRIPTS / "bench_filter_peers.py"), json.dumps(asdict(job))]
     errors = Path(job.folder).with_name(f"{Path(job.folder).name}.log")
@@ -71,19 +73,22 @@ def ask(options: Options, job: Job) -> Row | None:
             command, stdout=subprocess.PIPE, stderr=log, cwd=options.folder, env=_environment(options)
         )
         watch = Watch(child.pid)
-        watch.start()
+        if is_watched:
+            watch.start()
         try:
             out, _ = child.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
             child.kill()
             out, _ = child.communicate()
-        watch.stop()
+        if is_watched:
+            watch.stop()
     if child.returncode != 0:
         last = (errors.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
         print(f"{job.client} is left out: {last[:200]}", file=sys.stderr, flush=True)
         return None
     result: Row = json.loads(out.splitlines()[-1])
-    return {"client": job.client, **result, "peak_mb": watch.peak_bytes / 1e6, "processes": watch.processes}
+    seen = {"peak_mb": watch.peak_bytes / 1e6, "processes": watch.processes} if is_watched else {}
+    return {"client": job.client, **result, **seen}
 
 
 def _environment(options: Options) -> dict[str, str]:
@@ -91,16 +96,12 @@ def _environment(options: Options) -> dict[str, str]:
     return {**os.environ, **offline, "TOKENIZERS_PARALLELISM": "false"}
 
 
-def first_run(options: Options, count: int, workers: int | None = None) -> Row:
-    """Our filter over `count` traces, nothing measured before; the scenarios share these runs."""
-    return _first_run(options, count, workers or 0)
-
-
 @cache
-def _first_run(options: Options, count: int, workers: int) -> Row:
+def first_run(options: Options, count: int, workers: int = 0, is_watched: bool = True) -> Row:
+    """Our filter over `count` traces, nothing measured before; the scenarios share these runs."""
     folder = options.folder / f"filter-{count}-{workers}"
     shutil.rmtree(folder, ignore_errors=True)
-    found = ask(options, _own(options, count, workers))
+    found = ask(options, _own(options, count, workers), is_watched)
     if found is None:
         sys.exit("The filter ended with an error.")
     return {**found, "traces": count, "workers": workers}
@@ -181,7 +182,7 @@ def memory(options: Options) -> list[Row]:
 
 def workers(options: Options) -> list[Row]:
     """Wall time with one worker and with two; they must keep the same traces."""
-    one, two = (first_run(options, options.traces, count) for count in (1, 2))
+    one, two = (first_run(options, options.traces, count, is_watched=False) for count in (1, 2))
     assert one["kept"] == two["kept"]
     return [one, {**two, "times_one": one["wall_s"] / two["wall_s"]}]
 

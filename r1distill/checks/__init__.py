@@ -35,7 +35,6 @@ from r1distill.checks.near_duplicate import NearDuplicate
 from r1distill.checks.refusal import Refusal
 from r1distill.checks.repetition import Repetition
 from r1distill.errors import RecipeError
-from r1distill.recipe import validated
 from r1distill.records import Prompt, Trace
 
 __all__ = [
@@ -86,6 +85,8 @@ def build_checks(tables: dict[str, dict[str, Any]], folder: Path | None = None) 
 
     Raises RecipeError, InputError for a file that a check can't read, MissingPackageError.
     """
+    from r1distill.recipe import validated  # here, since workers read no recipes
+
     folder = folder or Path.cwd()
     built: dict[str, Check] = {}
     for name, table in (tables or DEFAULT).items():

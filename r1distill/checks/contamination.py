@@ -18,7 +18,6 @@ from pydantic import Field, PrivateAttr, field_validator
 from r1distill.checks.base import Check, Judgement, Value, failed, passed
 from r1distill.errors import InputError
 from r1distill.records import Prompt, Trace, digest
-from r1distill.rows import file_rows
 
 COLUMNS = ("question", "problem", "prompt", "Question", "Problem", "input", "text")
 """Where a benchmark's question is looked for, when no column is named."""
@@ -221,6 +220,8 @@ def shown(text: str) -> str:
 
 def benchmark_rows(names: Iterable[str], folder: Path, column: str | None) -> Iterator[tuple[str, str]]:
     """(file as named and line, question) of every row. Raises InputError, MissingPackageError."""
+    from r1distill.rows import file_rows  # here, since workers read no files
+
     for name in names:
         path = folder / Path(name).expanduser()
         if not path.is_file():

@@ -23,7 +23,6 @@ from pydantic import Field, PrivateAttr
 
 from r1distill.checks.base import Check, Judgement, Row, Value, failed, passed, unjudged
 from r1distill.errors import RecipeError
-from r1distill.recipe import Recipe
 from r1distill.records import Message, Prompt, Trace, canonical_json, slot_of, split_ceiling
 
 if TYPE_CHECKING:
@@ -89,6 +88,7 @@ class Judge(Check):
     def prepared(self, folder: Path, checks: Mapping[str, Check]) -> Check:
         """The check with its template read and tried out. Raises RecipeError."""
         from r1distill.prompts import load_template  # here, since workers that measure need no Jinja
+        from r1distill.recipe import Recipe
 
         ready = self.model_copy()
         ready._words = load_template(self.template, Recipe(name="judge", folder=folder))

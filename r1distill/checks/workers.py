@@ -157,6 +157,11 @@ class Workers:
             self._collect(0.0)
         return ticket
 
+    def start(self) -> None:
+        """Start all of them now, for a caller who knows that there is much to do. Raises R1DistillError."""
+        while len(self._workers) < self.count:
+            self._workers.append(_Worker())
+
     def tick(self) -> None:
         """Hear what is done and hand out what waits, without waiting: for a caller that has other work for long. Raises
         R1DistillError.

@@ -8,6 +8,7 @@ names all it depends on, so a changed threshold re-measures nothing, and a corre
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import nullcontext
 from typing import NamedTuple
 
 from r1distill.checks.base import UNMEASURED, Check
@@ -61,17 +62,18 @@ class Count(NamedTuple):
 
 
 def measure_and_judge(
-    rows: Iterable[Source], checks: dict[str, Check], index: Index, workers: int | None = None,
+    rows: Iterable[Source], checks: dict[str, Check], index: Index, workers: Workers | int | None = None,
     progress: Callable[[int], None] = lambda done: None, dry_run: bool = False, keep: Collection[str] = (),
     logprobs: Logprobs | None = None,
 ) -> Measured:  # fmt: skip
     """Measure what is not in the index yet, then judge everything. `dry_run` only counts, and judges nothing.
 
-    The measurements of the checks named in `keep` stay in the rows' `values`; all others are let go.
+    The measurements of the checks named in `keep` stay in the rows' `values`; all others are let go. `workers`: how many, or
+    those that are there and stay.
     """
     fence, teachers = Fence(), dict[str, str]()
     decider = Decider(checks, keep, fence)
-    with Workers(workers) as pool:
+    with nullcontext(workers) if isinstance(workers, Workers) else Workers(workers) as pool:
         engine = Engine(checks, index, pool, fence, logprobs, dry_run)
         for batch, found in engine.take_all(batched(_ticking(rows, pool), BATCH)):
             for source, raws in zip(batch, found, strict=True):

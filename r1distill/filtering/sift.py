@@ -19,6 +19,7 @@ import msgspec
 
 from r1distill.checks.base import Check
 from r1distill.checks.keys import check_identity
+from r1distill.checks.workers import Workers
 from r1distill.filtering.caps import caps_without_use
 from r1distill.filtering.diff import Earlier, compare
 from r1distill.filtering.few_collections import few_collections
@@ -102,7 +103,7 @@ def settings_of(checks: dict[str, Check], select: SelectSection, more: dict[str,
 
 @few_collections()
 def sift(
-    material: Material, checks: dict[str, Check], select: SelectSection, index: Index, workers: int | None,
+    material: Material, checks: dict[str, Check], select: SelectSection, index: Index, workers: Workers | int | None,
     dry_run: bool, show: Show, earlier: Earlier | None = None, known: Measured | None = None,
 ) -> FilterSummary:  # fmt: skip
     """Measure, judge, select, write. Returns the summary, compared with an `earlier` run where one is given.
@@ -141,7 +142,7 @@ def values_read(checks: dict[str, Check], select: SelectSection) -> set[str]:
 
 
 def _measured(
-    material: Material, checks: dict[str, Check], select: SelectSection, index: Index, workers: int | None, show: Show,
+    material: Material, checks: dict[str, Check], select: SelectSection, index: Index, workers: Workers | int | None, show: Show,
     count_only: bool,
 ) -> Measured:  # fmt: skip
     keep = values_read(checks, select)
