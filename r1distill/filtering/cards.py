@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from r1distill.checks import Check
 from r1distill.checks.contamination import Contamination
@@ -55,7 +55,7 @@ def card(
 ) -> str:
     """The card's text."""
     rows = [*parted.train, *parted.val]
-    problems = [prompts[row.order] for row in rows if row.order < len(prompts)]
+    problems = [_labels(prompts[row.order]) for row in rows if row.order < len(prompts)]
     parts = [
         _head(recipe, summary),
         f"{summary.train:,} training and {summary.val:,} validation rows from {summary.prompts_covered:,} of "
@@ -71,6 +71,21 @@ def card(
         "## What removed how many\n" + _reasons(summary),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+class Labels(NamedTuple):
+    """What counts here of a row's problem; its texts may be long."""
+
+    licence: str | None
+    tags: tuple[str | None, ...]
+    """Values of TAGS."""
+    has_reference: bool
+
+
+def _labels(prompt: Prompt) -> Labels:
+    licence = next((str(prompt.tags[tag]) for tag in LICENCE_TAGS if prompt.tags.get(tag)), None)
+    values = tuple(str(prompt.tags[tag]) if tag in prompt.tags else None for tag in TAGS)
+    return Labels(licence, values, prompt.answer is not None)
 
 
 def _all_problems(summary: FilterSummary, parted: Parted) -> int:
@@ -99,7 +114,7 @@ def _teachers(counts: Counter[str], recipe: Recipe | None) -> str:
         section = recipe.teacher.get(name) if recipe is not None else None
         model = str(section.model or section.provider) if section is not None else "unknown"
         lines.append(
-            f"| {_cell(name)} | {count:,} | {_cell(model)} | {_cell(_terms(section)) or 'none known'} |"
+            f"| {_cell(name)} | {count:,} | {_cell(model)} | {_cell(_terms(section, name)) or 'none known'} |"
         )
     lines.append(
         "\nThis is no legal advice; read the terms of the teacher's host and the licence of its model."
@@ -107,10 +122,12 @@ def _teachers(counts: Counter[str], recipe: Recipe | None) -> str:
     return "\n".join(lines)
 
 
-def _terms(section: Any) -> str:
-    """What the terms of a teacher's host and the licence of its model say of training on outputs."""
+def _terms(section: Any, name: str) -> str:
+    """What the terms of a teacher's host and the licence of its model say of training on outputs. Of a teacher that no recipe
+    describes only the name is known, in files of others that of a model.
+    """
     if section is None:
-        return ""
+        return " ".join(note.text for note in MODEL_NOTES if matches(name, note.models))
     row, model = provider(section.provider), str(section.model)
     base_url = section.base_url or row.base_url
     found = [terms(str(base_url), model)] if base_url else []
@@ -118,9 +135,9 @@ def _terms(section: Any) -> str:
     return " ".join(text for text in found if text)
 
 
-def _licences(problems: list[Prompt]) -> str:
+def _licences(problems: list[Labels]) -> str:
     """Rows by what the problems' own tags say."""
-    found = [next((str(p.tags[tag]) for tag in LICENCE_TAGS if p.tags.get(tag)), None) for p in problems]
+    found = [problem.licence for problem in problems]
     known = Counter(licence for licence in found if licence is not None)
     if not known:
         return "The problems have no tag `licence`: say here where they come from and under which licence."
@@ -129,15 +146,15 @@ def _licences(problems: list[Prompt]) -> str:
     return "\n".join([*lines, *([f"| not said | {unknown:,} |"] if unknown else [])])
 
 
-def _problems(prompts: list[Prompt]) -> str:
+def _problems(problems: list[Labels]) -> str:
     lines = ["| tag | value | rows |", "|---|---|---|"]
-    for tag in TAGS:
-        counts = Counter(str(prompt.tags[tag]) for prompt in prompts if tag in prompt.tags)
+    for number, tag in enumerate(TAGS):
+        counts = Counter(value for problem in problems if (value := problem.tags[number]) is not None)
         lines += [f"| {tag} | {_cell(value)} | {count:,} |" for value, count in counts.most_common(MOST_ROWS)]
         more = counts.most_common()[MOST_ROWS:]
         lines += [f"| {tag} | and {len(more):,} more | {sum(n for _, n in more):,} |"] if more else []
     references = (
-        f"{sum(p.answer is not None for p in prompts):,} of {len(prompts):,} rows have a reference answer."
+        f"{sum(p.has_reference for p in problems):,} of {len(problems):,} rows have a reference answer."
     )
     return references if len(lines) == 2 else "\n".join([*lines, "", references])
 

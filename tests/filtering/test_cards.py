@@ -115,6 +115,20 @@ def test_the_title_is_the_same_with_changed_settings(tmp_path: Path) -> None:
         assert "\n# curated traces\n" in (tmp_path / "out/README.md").read_text()
 
 
+def test_files_of_others_tell_the_licence_of_the_model_that_they_name(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"q{n}", "response": "<think>so</think>\\boxed{4}", "model": model}
+        for n, model in enumerate(("meta-llama/Llama-3.3-70B-Instruct", "deepseek-r1"))
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["filter", str(tmp_path / "t.jsonl"), "--to", str(tmp_path / "out"), "-q"]) == 0
+    lines = (tmp_path / "out/README.md").read_text().splitlines()
+    (llama,) = (line for line in lines if line.startswith("| meta-llama/"))
+    (deepseek,) = (line for line in lines if line.startswith("| deepseek-r1"))
+    assert "Built with Llama" in llama
+    assert "none known" in deepseek
+
+
 def test_plain_files_say_what_is_known(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {
