@@ -28,6 +28,37 @@ CONCLUDES = re.compile(
 DENIES = re.compile(r"\b(?:not|never|cannot|neither|wrong|incorrect)\b|n't", re.IGNORECASE)
 DOUBTS = re.compile(r"n't (?:think|believe|say|claim|mean)\b|\bdoubt\b", re.IGNORECASE)
 SOLUTION = re.compile(r"is (?:the|our|its) [A-Za-z ]{1,40}$")
+ONE_VALUE = re.compile(r"(?:[A-Za-z](?:_\{?\w{1,3}\}?)? ?(?:\([a-z]\) ?)?=(?!=)|[^=]*$)[^=<>]*$")
+"""A value, with a name in front or none; no equation, no chain of steps."""
+NAMED_VALUE = re.compile(r"[A-Za-z](?:_\{?\w{1,3}\}?)? ?=(?!=) ?[^=<>,]+$")
+SUPPOSES = re.compile(
+    r"\b(?:if|when|where|whenever|for|at|with|suppose|let|set|assume|choose|take|try|pick|put|plug\w*|substitut\w+|using|use"
+    r"|guess|consider|cases?|may|might|maybe|perhaps|possibly|could|should|would|show|check|verify|or)\b",
+    re.IGNORECASE,
+)
+"""In front of a formula: it is no result."""
+ANNOUNCES = re.compile(
+    r"(?:So|Thus|Therefore|Hence|Consequently|Finally|In conclusion|Conclusion)\b"
+    r"|The (?:only|minimum|maximum|smallest|largest|least|greatest|general|final|required|desired)\b"
+)
+"""How a sentence begins that states the result."""
+QUALIFIES = re.compile(
+    r",? (?:for (?:all|every|any|each)|(?:and )?(?:it |which )?(?:is )?(?:attained|achieved|reached)|with equality|when)\b"
+)
+"""Behind a stated value: when it holds or is reached."""
+CONCLUDED = re.compile(r"\bconcludes? that ?$")
+HEDGES = re.compile(r"\b(?:or|maybe|perhaps|possibly|unless|but|and)\b|\?", re.IGNORECASE)
+GOES_ON = re.compile(
+    r"(?! ?(?:is|are|was|were|fails?|gives?|does|leads?|yields?|works?|satisf\w+)\b)"
+    r"(?: [a-z]{1,20}){0,3}(?: (?:to|for|in|until|before) [A-Za-z ]{1,60})?"
+)
+"""A unit, and what it is for."""
+CONDITION = re.compile(
+    r"\s*(?:,|\\q?quad)?\s*\(?\s*[a-z] ?\\in ?\\mathbb ?\{?[A-Z]\}?(?: ?[\^_] ?\{?[*+]\}?)?\s*\)?$"
+)
+DISPLAY_ENDS = (("\\]", "\\["), ("$$", "$$"))
+NEEDS = re.compile(r"\b(?:needs?|takes?|requires?|has|have|gets?|costs?|weighs?|is|are|equals?|obtain) ?$")
+MAX_DISPLAY_CHARS = 200
 MATHEMATICAL = re.compile(r"[\d\\]")
 
 
@@ -36,6 +67,8 @@ def closing_value(text: str) -> str | None:
     one number of a sentence that begins with "So" or "Therefore".
     """
     tail = text[-TAIL_CHARS - 1 :].rstrip()
+    if (displayed := _displayed(tail)) is not None:
+        return displayed
     line = tail[tail.rfind("\n") + 1 :].strip()
     if len(line) > TAIL_CHARS:
         return None
@@ -43,6 +76,8 @@ def closing_value(text: str) -> str | None:
     if sentence.endswith("?") or DOUBTS.search(sentence):
         return None
     spans = list(SPAN.finditer(sentence))
+    if (announced := _announced(sentence, spans)) is not None:
+        return announced
     if spans and (value := _spanned(sentence, spans)) is not None:
         return value
     bare = BARE_END.search(sentence, spans[-1].end() if spans else 0)
@@ -68,3 +103,44 @@ def _spanned(sentence: str, spans: list[re.Match[str]]) -> str | None:
         return None
     only_number = len(spans) == 1 and last[1] and DIGIT.search(value) and not DIGIT.search(before + behind)
     return value.rpartition(": ")[2] if only_number else None
+
+
+def _announced(sentence: str, spans: list[re.Match[str]]) -> str | None:
+    """`12` of "So pipe B needs $t = 12$ hours to fill the tank."; `3` of "The minimum is $3$, attained at $a = 1$", or None."""
+    if not spans or (first := spans[0])[1] or DENIES.search(sentence):
+        return None
+    if _concluded(sentence, spans[-1]):
+        return spans[-1].group()
+    value = (first[2] or first[3]).strip()
+    before, behind = sentence[: first.start()], sentence[first.end() :]
+    if not ONE_VALUE.match(value) or SUPPOSES.search(before) or HEDGES.search(behind):
+        return None
+    if not ANNOUNCES.match(sentence):
+        return None
+    if STATES.search(before) and QUALIFIES.match(behind):
+        return first.group()
+    alone = len(spans) == 1 and NEEDS.search(before) and not DIGIT.search(before + behind)
+    return first.group() if alone and NAMED_VALUE.match(value) and GOES_ON.fullmatch(behind) else None
+
+
+def _concluded(sentence: str, last: re.Match[str]) -> bool:
+    """True for a sentence that ends in "we conclude that $x = 2$"."""
+    value = (last[2] or last[3] or "").strip()
+    at_end = not sentence[last.end() :].strip()
+    return at_end and bool(CONCLUDED.search(sentence, 0, last.start()) and NAMED_VALUE.match(value))
+
+
+def _displayed(tail: str) -> str | None:
+    r"""The formula of a display at the end, when a sentence like "Therefore the general term is" leads to it."""
+    bare = tail.rstrip(" .\n")
+    for closer, opener in DISPLAY_ENDS:
+        start = bare.rfind(opener, 0, -len(closer)) if bare.endswith(closer) else -1
+        if start < 0:
+            continue
+        value = CONDITION.sub("", bare[start + len(opener) : -len(closer)].strip(" .,\n"))
+        lead = SENTENCE.split(bare[:start].rstrip().rpartition("\n")[2])[-1].strip()
+        stated = STATES.search(lead) and ANNOUNCES.match(lead.lstrip("*_"))
+        if not stated or DENIES.search(lead) or SUPPOSES.search(lead) or lead.count("$") % 2:
+            return None
+        return value if len(value) <= MAX_DISPLAY_CHARS and ONE_VALUE.match(value) else None
+    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from r1distill.answers.claims import NUMBER, negated
+from r1distill.answers.forms import other_axis
 from r1distill.answers.lists import ORDERING, read_collection, same_collection
 from r1distill.answers.normalise import latex, squeezed, without_name
 from r1distill.answers.numbers import Number, based_digits, read_colons, read_number, same_number, same_unit
@@ -20,6 +21,7 @@ from r1distill.answers.words import (
     same_words,
     saying,
     spelled_number,
+    yes_or_no,
 )
 
 THOUSANDS_GROUP = re.compile(r"0\d\d")
@@ -46,6 +48,8 @@ def same(reference: str, answer: str) -> bool | None:
     """True, False, or None for "computer algebra must tell"; both texts normalised."""
     if reference == answer or squeezed(reference) == squeezed(answer):
         return True
+    if other_axis(reference, answer):
+        return False
     labelled = _same_label(reference, answer)
     return labelled if labelled is not None else _same_bare(reference, answer)
 
@@ -177,6 +181,8 @@ def _same_part(reference: str, answer: str) -> bool | None:
 def _same_prose(reference: str, answer: str) -> bool | None:
     """Compare words: names, and answers in a sentence; None when they may be mathematics."""
     left, right = without_name(reference), without_name(answer)
+    if left.casefold() in ("yes", "no") and (said := yes_or_no(right)) is not None:
+        return left.casefold() == said
     words = same_words(left, right)
     if words is None and read_number(left) is None and read_number(right) is None:
         words = same_phrase(left, right)

@@ -95,6 +95,11 @@ def last_boxed(text: str) -> str | None:
     return ", ".join(reversed(parts))
 
 
+def all_boxes(text: str) -> list[str]:
+    r"""What each closed outermost \boxed{...} holds, in order."""
+    return [content for _, _, content in _boxes(text)] if "boxed" in text or "fbox" in text else []
+
+
 def _boxes(text: str) -> list[tuple[int, int, str]]:
     """(start, end, content) of every closed outermost box, by one pass that counts braces."""
     found: list[tuple[int, int, str]] = []

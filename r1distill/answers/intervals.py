@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import re
 
+from r1distill.answers.numbers import read_number
+
 MAX_CHARS = 200
 """Longer texts are no inequality that one could read."""
 SIGN = re.compile(r" ?(<|>|\\(?:leq?|geq?|lt|gt)(?![A-Za-z])) ?")
 UNEQUAL = re.compile(r"[A-Za-z] ?\\neq?(?![A-Za-z]) ?(-?[^=<>,]{1,40})")
+HOLED = re.compile(
+    r"([^,=]{1,80}?)(?:,? and |, ?| \\(?:land|wedge) )[A-Za-z] ?\\neq?(?![A-Za-z]) ?(-?[^=<>,]{1,40})"
+)
+"""An inequality, and a value that is left out."""
 VARIABLE = re.compile(r"[A-Za-z](?:_\{?\w\}?)?")
 LOOSE_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 ALTERNATIVES = re.compile(r",? or |\\(?:lor|vee)(?![A-Za-z])")
@@ -25,6 +31,8 @@ def read_intervals(text: str) -> list[str] | None:
         return _both_sides(unequal[1].strip())
     if not SIGN.search(text):
         return None
+    if (holed := HOLED.fullmatch(text)) is not None:
+        return _with_hole(holed[1].strip(), holed[2].strip())
     found = [_interval(part.strip()) for part in ALTERNATIVES.split(text)]
     known = [interval for interval in found if interval is not None]
     return known if len(known) == len(found) else None
@@ -40,6 +48,19 @@ def _interval(text: str) -> str | None:
     low, high = (terms[0], terms[2]) if signs[0][0] == "<" else (terms[2], terms[0])
     first, last = signs if signs[0][0] == "<" else signs[::-1]
     return _written(low, high, "=" in first, "=" in last)
+
+
+def _with_hole(inequality: str, hole: str) -> list[str] | None:
+    r"""(-1,0) and (0,\infty) of k > -1 and k != 0; None unless the bounds are plain numbers around the hole."""
+    interval, at = _interval(inequality), read_number(hole)
+    if interval is None or at is None:
+        return None
+    low, high = interval[1:-1].split(",")
+    ends = [None if "infty" in end else read_number(end) for end in (low, high)]
+    known = all("infty" in end or read_number(end) for end in (low, high))
+    if not known or (ends[0] and ends[0].value >= at.value) or (ends[1] and ends[1].value <= at.value):
+        return None
+    return [f"{interval[0]}{low},{hole})", f"({hole},{high}{interval[-1]}"]
 
 
 def _both_sides(hole: str) -> list[str] | None:

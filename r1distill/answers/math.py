@@ -14,19 +14,24 @@ from typing import Any
 from r1distill.answers.claims import NUMBER, claims_one, negated
 from r1distill.answers.closing import closing_value
 from r1distill.answers.compare import PROSE, same
-from r1distill.answers.extract import WHOLE_CHARS, Found, find_marked
+from r1distill.answers.extract import WHOLE_CHARS, Found, all_boxes, find_marked
+from r1distill.answers.forms import aligned, rewritten, same_angle
 from r1distill.answers.lists import read_collection
-from r1distill.answers.normalise import balanced, latex, nesting, unicode_digits, unwrap
+from r1distill.answers.normalise import balanced, latex, nesting, unicode_digits, unwrap, without_name
 from r1distill.answers.numbers import read_number
 from r1distill.answers.outcome import Grade, How, Pending, shown
 from r1distill.answers.phrases import from_phrase
 from r1distill.answers.placeholders import is_placeholder
+from r1distill.answers.units import Unit, read_unit
 
 MAX_CHARS = 500
 """Longer answers are not given to computer algebra: one of them costs as much as 1,000 ordinary ones."""
 MAX_NESTING = 50
 """Nor are answers with deeper brackets than this."""
 LAST_NUMBERS = 8
+LOOSE_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
+MAX_BOXES = 20
+"""So many parts of a problem are looked for."""
 MATHEMATICS = re.compile(r"[\d\\$]")
 PRIMED = re.compile(r"^[A-Za-z]'{1,3} ?(?:\([a-z]\) ?)?=(?!=) ?")
 TRAILING_UNIT = re.compile(
@@ -53,16 +58,42 @@ def grade_exact(reference: str, answer_text: str, tests: Any = None) -> Grade | 
     found = find_answer(answer_text)
     if found is None:
         return Grade("no_answer")
+    parts = _parts(wanted, found, answer_text)
+    if parts is not None:
+        return compare_exact(*parts)
+    angles = same_angle(_stated(reference), found.text)
+    if angles is not None:
+        return Grade("right" if angles else "wrong", shown(found.text.strip()), found.how, "exact")
     return compare_exact(wanted, found)
+
+
+def _stated(reference: str) -> str:
+    found = find_marked(reference)
+    return found.text if found else reference
+
+
+def _parts(reference: str, found: Found, answer_text: str) -> tuple[str, Found] | None:
+    """Reference and answer when each part of the reference has a box of its own: they are compared in order."""
+    if found.how != "boxed" or not 1 < answer_text.count("boxed") <= MAX_BOXES:
+        return None
+    wanted, last = read_collection(reference), read_collection(latex(found.text))
+    boxes = all_boxes(answer_text)
+    listed = last is not None and last.shape != "()"
+    if wanted is None or wanted.shape or listed or len(wanted.items) != len(boxes):
+        return None
+    if wanted.system:
+        return reference, Found(", ".join(boxes), "boxed")
+    parts = ", ".join(without_name(latex(box)) for box in boxes)
+    return f"({', '.join(wanted.items)})", Found(f"({parts})", "boxed")
 
 
 @functools.lru_cache(maxsize=256)
 def read_reference(reference: str) -> str | None:
     """The bare answer of a reference, normalised; None when it has none that can be compared."""
     found = find_marked(reference)
-    text = PRIMED.sub("", latex(found.text if found else reference))
+    text = rewritten(PRIMED.sub("", latex(found.text if found else reference)))
     if found is not None and found.how == "phrase":
-        text = latex(from_phrase(found).text)
+        text = rewritten(latex(from_phrase(found).text))
     if is_placeholder(text) or is_placeholder(reference):
         return None
     if not _says_something(text) or DANGLING.search(text):
@@ -114,6 +145,7 @@ def compare_exact(reference: str, found: Found) -> Grade | Pending:
     answer = _result_only(reference, _without_words_before(reference, latex(found.text)))
     if not _says_something(answer):
         return Grade("no_answer")
+    reference, answer = aligned(reference, rewritten(answer))
     same_value = same(reference, answer)
     if same_value is None and read_collection(reference) is None and not claims_one(answer[:MAX_CHARS]):
         return Grade("wrong", shown(found.text.strip()), found.how, "exact", "no single answer")
@@ -130,11 +162,27 @@ def compare_exact(reference: str, found: Found) -> Grade | Pending:
         )
     if same_value is None:
         reference, answer = FOR_ALL.sub("", reference), FOR_ALL.sub("", answer)
+        units = _units(reference, answer)
+        if units and units[0][:2] != units[1][:2]:
+            return Grade("wrong", shown(found.text.strip()), found.how, "exact", "another unit")
+        if units and units[0] != units[1]:
+            return _refused(found, "units to be converted")
         reference, answer = TRAILING_UNIT.sub("", reference), TRAILING_UNIT.sub("", answer)
         if PROSE.search(reference) or PROSE.search(answer):
             return _refused(found, "words that are no mathematics")
         return Pending(reference, answer, found.how)
     return Grade("right" if same_value else "wrong", shown(found.text.strip()), found.how, "exact")
+
+
+def _units(reference: str, answer: str) -> tuple[Unit, Unit] | None:
+    r"""The units of 25\pi cm and 25\pi m^2; None unless both are known and nothing else is in words."""
+    left, right = TRAILING_UNIT.search(reference), TRAILING_UNIT.search(answer)
+    if left is None or right is None:
+        return None
+    if LOOSE_LETTER.search(reference[: left.start()]) or LOOSE_LETTER.search(answer[: right.start()]):
+        return None
+    wanted, given = read_unit(left.group()), read_unit(right.group())
+    return None if wanted is None or given is None else (wanted, given)
 
 
 def _without_words_before(reference: str, answer: str) -> str:

@@ -132,7 +132,7 @@ def same_number(reference: Number, answer: Number) -> bool:
     """
     if reference.unit and answer.unit and not (reference.percent or answer.percent):
         wanted, given = read_unit(reference.unit), read_unit(answer.unit)
-        if wanted is not None and given is not None:
+        if wanted is not None and given is not None and ("/" in wanted[0]) == ("/" in given[0]):
             return wanted[:2] == given[:2] and reference.value * wanted.factor == answer.value * given.factor
     if reference.value == answer.value and (
         abs(answer.value) >= 1 or reference.percent or not answer.percent

@@ -12,7 +12,9 @@ import logging
 import re
 from typing import Any
 
-from r1distill.answers.lists import ORDERING, read_collection, same_collection
+from r1distill.answers.families import same_families
+from r1distill.answers.lists import ORDERING, PLUS_MINUS, read_collection, same_collection
+from r1distill.answers.numeric import same_at_points, same_general_solution
 from r1distill.answers.outcome import AnswerOutcome
 
 DROPPED = re.compile(
@@ -21,6 +23,8 @@ DROPPED = re.compile(
 """Signs at which the parser stops without a word, so that 1 + \\cdots + n would be 1."""
 COMMAND = re.compile(r"\\(?:begin|end) ?\{[a-z*]+\}(?:\{[lcr|]+\})?|\\[A-Za-z]+")
 VARIABLE = re.compile(r"(?<![A-Za-z])(?![deiE])[A-Za-z](?![A-Za-z])")
+CONSTANTS = re.compile(r"(?<![A-Za-z])[Cc]_\{?1\}?.*[Cc]_\{?2")
+"""Two constants of integration or more."""
 INSTALL = "math-verify is not installed: pip install 'r1distill[math]'"
 
 
@@ -59,7 +63,13 @@ def compare(reference: str, answer: str) -> tuple[AnswerOutcome, str]:
     if not installed():
         return "error", INSTALL
     try:
+        families = same_families(reference, answer, _only)
+        if families is not None:
+            return ("right" if families else "wrong"), ""
         wanted, given = read_collection(reference), read_collection(answer)
+        if wanted is not None and given is None and _both_signs(reference, answer):
+            found = [_same_part(item, answer) for item in wanted.items]
+            return ("right" if all(found) else "wrong"), ""
         if wanted is not None and given is not None:
             if not all(_readable(item) for item in wanted.items):
                 return "unreadable_reference", "unreadable reference"
@@ -83,7 +93,22 @@ def _compare_one(reference: str, answer: str) -> tuple[AnswerOutcome, str]:
     given = _parsed(answer)
     if not given:
         return "wrong", "unreadable answer"
-    return ("right" if _verify(wanted, given) else "wrong"), ""
+    if CONSTANTS.search(reference) and CONSTANTS.search(answer):
+        same = same_general_solution(wanted[0], given[0])
+        return ("right", "") if same else ("error", "constants of integration")
+    same = _verify(wanted, given) or bool(same_at_points(wanted[0], given[0]))
+    return ("right" if same else "wrong"), ""
+
+
+def _only(text: str) -> Any:
+    """The one expression that `text` can be read as, None when it is none."""
+    found = _parsed(text)
+    return found[0] if found else None
+
+
+def _both_signs(reference: str, answer: str) -> bool:
+    r"""True for 3 \pm \sqrt{5} against one plain value."""
+    return bool(PLUS_MINUS.search(reference)) and not PLUS_MINUS.search(answer) and bool(_parsed(answer))
 
 
 def _inequality(reference: str, answer: str) -> bool:

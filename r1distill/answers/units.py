@@ -31,6 +31,7 @@ _SCALES: dict[str, dict[str, Fraction]] = {
     "arc": {"rad radian": Fraction(1)},
 }  # fmt: skip
 WRITTEN = re.compile(r"(?:(square|sq|cubic|cu)\.? )?([A-Za-z.]+)(?: ?\^ ?\{?([23])\}?)?( squared| cubed)?")
+SPEEDS = {"mph": "mi/h", "kph": "km/h", "kmh": "km/h"}
 POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, " squared": 2, " cubed": 3}
 
 
@@ -56,7 +57,10 @@ NAMES = _table()
 
 
 def read_unit(text: str) -> Unit | None:
-    """The unit that `text` names; None when it is unknown (18 ducks) or compound (km/h)."""
+    """The unit that `text` names; None when it is unknown (18 ducks)."""
+    over, slash, under = SPEEDS.get(text.strip(), text).replace(" per ", "/").partition("/")
+    if slash:
+        return _quotient(read_unit(over), read_unit(under)) if "/" not in under else None
     found = WRITTEN.fullmatch(text.strip().replace(". ", "."))
     if found is None:
         return None
@@ -65,3 +69,11 @@ def read_unit(text: str) -> Unit | None:
         return None
     power = POWERS.get(found[1] or found[4] or "", int(found[3] or 1))
     return Unit(known[0], power, known[1] ** power)
+
+
+def _quotient(over: Unit | None, under: Unit | None) -> Unit | None:
+    """km/h of km and h."""
+    if over is None or under is None:
+        return None
+    measures = f"{over.measures}^{over.power}/{under.measures}^{under.power}"
+    return Unit(measures, 1, over.factor / under.factor)

@@ -12,6 +12,15 @@ PHRASE = re.compile(r"^[^+*/^=<>]*\b[^\W\d]{3,}\b[^+*/^=<>]*$")
 LETTER = re.compile(r"\(?([A-J])\)?")
 PRODUCT_LETTERS = 3
 """So many letters may be a product of variables: xy = yx."""
+YES_OR_NO = re.compile(r"\W{0,4}(yes|no)(?:[*\s]{0,4}$|[*]{0,2}[,.;:!][*]{0,2}\s?(.{0,200}))", re.IGNORECASE)
+WAVERS = re.compile(
+    r"\b(?:but|no|not|yes|or|if|unless|only|maybe|perhaps|except|wait|sometimes|cannot)\b|n't|\?",
+    re.IGNORECASE,
+)
+NOUNS = frozenset(
+    ["function", "functions", "number", "numbers", "series", "sequence", "triangle", "integer", "curve"]
+)
+"""What a word like "even" says something about."""
 SMALL_WORDS = frozenset(
     ["no", "yes", "odd", "one", "two", "six", "ten", "red", "sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 )
@@ -112,14 +121,26 @@ def is_verbal(text: str) -> bool:
     return known or plain[:1].isupper() or any(word in VERBAL for word in words)
 
 
+def yes_or_no(text: str) -> str | None:
+    """What an answer in a sentence says ("Yes, it is possible"): "yes" or "no"; None for others, and for "yes, but not ..."."""
+    found = YES_OR_NO.fullmatch(text)
+    return None if found is None or (found[2] and WAVERS.search(found[2])) else found[1].casefold()
+
+
 def same_words(left: str, right: str) -> bool | None:
     """Compare answers that are words (a name, a direction, yes or no); None unless the reference is one."""
     if "\\" in left or not WORD.fullmatch(left) or len(left.strip("()")) < 2:
         return None
-    if _bare(left) == _bare(right):
+    if _bare(left) == _bare(right) or _same_quality(_bare(left), _bare(right)):
         return True
     product = max(len(left), len(right)) <= PRODUCT_LETTERS and left.casefold() not in SMALL_WORDS
     return False if WORD.fullmatch(right) and not product else None
+
+
+def _same_quality(left: str, right: str) -> bool:
+    """Compare "even" with "even function"."""
+    short, long = sorted((left, right), key=len)
+    return short in VERBAL and long.startswith(f"{short} ") and long[len(short) + 1 :] in NOUNS
 
 
 def _bare(text: str) -> str:
