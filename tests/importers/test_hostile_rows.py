@@ -235,7 +235,7 @@ def test_rows_of_every_format_with_a_value_or_three_spoiled(data: st.DataObject,
 
 
 @pytest.mark.long
-@settings(max_examples=30_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data(), st.integers(1, 5))
 def test_very_many_spoiled_rows(data: st.DataObject, times: int) -> None:
     spoil(data, times)
