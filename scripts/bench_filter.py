@@ -36,6 +36,8 @@ from bench_watch import Watch, table
 SCRIPTS = Path(__file__).absolute().parent
 PEERS = [name for name in bench_filter_peers.CLIENTS if name != "r1distill"]
 TIMEOUT_S = 1200
+SETTLED_S = 2.1
+"""A little longer than `SETTLED_S` of r1distill/filtering/known_files.py."""
 FAULT_CHECKS = {
     "exact": ("near_duplicate",), "near": ("near_duplicate",), "loop": ("repetition",), "cut": ("format", "correct"),
     "empty": ("format",), "wrong": ("correct",),
@@ -58,7 +60,10 @@ class Options:
 
     def file(self, count: int) -> Path:
         """The traces, made once for each count."""
-        return write_traces(self.folder / f"traces-{count}", count, self.seed)
+        path = write_traces(self.folder / f"traces-{count}", count, self.seed)
+        # What was written just now may still change without its times telling, so the filter reads it again each time.
+        time.sleep(max(0.0, SETTLED_S - (time.time() - path.stat().st_mtime)))
+        return path
 
 
 def ask(options: Options, job: Job, is_watched: bool = True) -> Row | None:

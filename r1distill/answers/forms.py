@@ -38,6 +38,8 @@ AXIS = re.compile(r"([xy]) ?=(?!=) ?([^=,;xy]+)")
 PI_MULTIPLE = re.compile(
     r"(-?) ?(?:(\d{1,6})? ?\\pi(?: ?/ ?(\d{1,6}))?|\\frac\{ ?(-?) ?(\d{0,6}) ?\\pi ?\}\{ ?(\d{1,6}) ?\})(?: rad(?:ians?)?)?"
 )
+PI_SIGNS = ("pi", "\u03c0", "\U0001d70b")
+"""How pi may be written; few answers have it."""
 DEGREE_WORD = re.compile(r"(?<=[\d}]) ?(?:\\text ?\{ ?degrees?\.? ?\}|degrees?)$")
 
 
@@ -127,6 +129,8 @@ def other_axis(reference: str, answer: str) -> bool:
 
 def same_angle(reference: str, answer: str) -> bool | None:
     r"""Compare 30^\circ with \frac{\pi}{6}, both raw; None unless exactly one is in degrees and the other a multiple of pi."""
+    if not any(sign in text for text in (reference, answer) for sign in PI_SIGNS):
+        return None
     for degrees, arc in ((reference, answer), (answer, reference)):
         turned, part = _degrees(degrees), _pi_multiple(arc)
         if turned is not None and part is not None:

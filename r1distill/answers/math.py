@@ -67,6 +67,7 @@ def grade_exact(reference: str, answer_text: str, tests: Any = None) -> Grade | 
     return compare_exact(wanted, found)
 
 
+@functools.lru_cache(maxsize=256)
 def _stated(reference: str) -> str:
     found = find_marked(reference)
     return found.text if found else reference
