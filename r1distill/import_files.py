@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from r1distill.filtering.few_collections import few_collections
 from r1distill.filtering.tracefiles import Taken, TraceFiles
 from r1distill.imported import imported_prompts, imported_slot, run_folder_of
 from r1distill.importers import Detector
@@ -75,6 +76,7 @@ def open_files(
     return TraceFiles(files, kind, format=format, columns=columns, keep_lines=False)
 
 
+@few_collections()
 def take_files(read: TraceFiles, run: Run, *, dry_run: bool = False) -> FilesTaken:
     """Take the traces of the files over into a run. Raises InputError, LockedError, StorageError."""
     name = digest(sorted(str(path.resolve()) for path in read.files))[:12]

@@ -26,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from r1distill.filtering.few_collections import few_collections  # noqa: E402
 from r1distill.filtering.tracefiles import TraceFiles  # noqa: E402
 
 WORDS = """
@@ -85,9 +86,16 @@ def rows_of(name: str, rng: random.Random, chars: int) -> Iterator[dict[str, Any
         elif name == "bedrock":
             content = [{"reasoningContent": {"reasoningText": {"text": thought}}}, {"text": answer}]
             yield {
-                "modelId": "m", "operation": "Converse",
-                "input": {"inputBodyJson": {"messages": [{"role": "user", "content": [{"text": question}]}]}},
-                "output": {"outputBodyJson": {"output": {"message": {"content": content}}, "stopReason": "end_turn"}},
+                "schemaType": "ModelInvocationLog", "schemaVersion": "1.0", "timestamp": "2026-01-01T00:00:00Z",
+                "accountId": "0", "region": "r", "requestId": str(number), "modelId": "m", "operation": "Converse",
+                "input": {
+                    "inputContentType": "application/json", "inputTokenCount": 60,
+                    "inputBodyJson": {"messages": [{"role": "user", "content": [{"text": question}]}]},
+                },
+                "output": {
+                    "outputContentType": "application/json", "outputTokenCount": 3000,
+                    "outputBodyJson": {"output": {"message": {"content": content}}, "stopReason": "end_turn"},
+                },
             }  # fmt: skip
         elif name == "r1distill":
             yield {
@@ -122,6 +130,7 @@ def write_parquet(path: Path, count: int) -> None:
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
 
+@few_collections()  # as import and filter do
 def read(path: Path) -> tuple[int, float]:
     """(traces, CPU seconds)."""
     started = time.process_time()
@@ -132,15 +141,17 @@ def read(path: Path) -> tuple[int, float]:
 def peak_mb(path: Path) -> float:
     """Peak memory of a child that reads a file, in MB."""
     code = (
-        "import sys, resource; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
+        "import re, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
         "from r1distill.filtering.tracefiles import TraceFiles;"
         "n = sum(1 for _ in TraceFiles([Path(sys.argv[2])], 'math', keep_lines=False).taken());"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(ROOT), str(path)], capture_output=True, text=True, check=True
     )
-    return float(done.stdout)
+    return (
+        float(done.stdout) / 1024
+    )  # ru_maxrss would hold the parent's memory, of which a child begins as a copy
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ class Row:
     def text(self, names: Iterable[str]) -> str | None:
         """The first of the columns that holds text that is not blank, or a number, as text."""
         raws = self.raws
-        for name in self._there(names) if type(names) is tuple else names:
+        for name in self.there(names) if type(names) is tuple else names:
             raw = raws.get(name)
             if raw is None:
                 raw = self.raw(name) if "." in name else None
@@ -80,7 +80,7 @@ class Row:
                 return _number(raw)
         return None
 
-    def _there(self, names: tuple[str, ...]) -> tuple[str, ...]:
+    def there(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Those of the columns that may be there."""
         if self.present is None or len(names) < 3:
             return names

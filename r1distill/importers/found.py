@@ -223,7 +223,7 @@ def tags(row: Row) -> dict[str, Any]:
 def labels_of(row: Row, names: Iterable[str]) -> dict[str, Any]:
     """Those of the columns that hold a short text, a number or a flag."""
     found: dict[str, Any] = {}
-    for name in names:
+    for name in row.there(names) if type(names) is tuple else names:
         if name in row.raws and row.kind(name) in ("text", "number", "flag"):
             value = row.value(name)
             if not isinstance(value, str) or 0 < len(value) <= LONGEST_TAG:

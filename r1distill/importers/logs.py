@@ -36,6 +36,17 @@ KEPT_ANSWERED = ("output", "choices", "content", "generation", "stopReason", "st
 MOST_EVENTS = 1_000_000
 
 
+class _Input(msgspec.Struct, gc=False):
+    inputBodyJson: dict[str, msgspec.Raw]
+
+
+class _Output(msgspec.Struct, gc=False):
+    outputBodyJson: dict[str, msgspec.Raw]
+
+
+_INPUT, _OUTPUT = msgspec.json.Decoder(_Input), msgspec.json.Decoder(_Output)
+
+
 def read(row: Row, format: Format, context: Context) -> Iterator[Found | Unread]:
     """The trace of a log row. Raises ValueError."""
     if row.text(("errorCode",)):
@@ -57,8 +68,10 @@ def without_account(model: str) -> str:
 
 def _body(row: Row, side: str, kept: tuple[str, ...]) -> dict[str, Any]:
     """What is needed of a body, its columns undecoded. Raises ValueError when it is not in the row."""
-    inner = row.inside(side)
-    name = f"{side}BodyJson"
+    raws = _object_body(row, side)
+    if raws is not None:
+        return {key: raw for key, raw in raws.items() if key in kept}
+    inner, name = row.inside(side), f"{side}BodyJson"
     at = inner.kind(name)
     if at == "list":
         return _of_events(inner.items(name))
@@ -67,6 +80,15 @@ def _body(row: Row, side: str, kept: tuple[str, ...]) -> dict[str, Any]:
     if inner.kind(name) != "object":
         raise ValueError("the bodies are not in the row (large ones are written to S3 apart) or are no JSON")
     return {key: raw for key, raw in inner.inside(name).raws.items() if key in kept}
+
+
+def _object_body(row: Row, side: str) -> dict[str, msgspec.Raw] | None:
+    """A body that is an object, in one pass over what is mostly a long text; None for any other."""
+    try:
+        raw = row.raws[side]
+        return _INPUT.decode(raw).inputBodyJson if side == "input" else _OUTPUT.decode(raw).outputBodyJson
+    except (msgspec.ValidationError, KeyError):
+        return None
 
 
 def _decoded(body: dict[str, Any]) -> dict[str, Any]:

@@ -25,16 +25,16 @@ class Scratch:
 
     def __init__(self, folder: Path | None = None) -> None:
         """`folder`: where the file may lie; None for the system's temporary folder."""
-        self.folder = folder
+        self._place = folder or Path(tempfile.gettempdir())
         self._file: IO[bytes] | None = None
         self._end = 0
         self._at_end = True
 
     def put(self, data: bytes) -> tuple[int, int]:
         """Put away; returns (offset, length). Raises StorageError."""
-        with storage_errors(self.folder or Path(tempfile.gettempdir())):
+        with storage_errors(self._place):
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self.folder, buffering=BUFFER_BYTES)  # noqa: SIM115 - it lives as long as this
+                self._file = tempfile.TemporaryFile(dir=self._place, buffering=BUFFER_BYTES)  # noqa: SIM115 - it lives as long as this
                 weakref.finalize(self, self._file.close)
             if not self._at_end:  # a seek empties the buffer, so there is none between two writes
                 self._file.seek(self._end)

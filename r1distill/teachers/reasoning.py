@@ -31,6 +31,9 @@ class _Parts(NamedTuple):
     encrypted: bool = False
 
 
+NO_PARTS = _Parts()
+
+
 def normalise(message: dict[str, Any]) -> Split:
     """The reasoning and the answer of a chat message (its fields as received), and where the reasoning stood.
 
@@ -39,7 +42,7 @@ def normalise(message: dict[str, Any]) -> Split:
     """
     content = _content(message.get("content"))
     for field in FIELDS:
-        reasoning = _text_of(message.get(field)).strip()
+        reasoning = _text_of(message[field]).strip() if field in message else ""
         if reasoning and not _is_summary(reasoning, message):
             return _beside(reasoning, content.text, field)
     details = _details(message)
@@ -112,6 +115,8 @@ def _is_encrypted(part: dict[str, Any]) -> bool:
 
 def _details(message: dict[str, Any]) -> _Parts:
     """OpenRouter's list: pieces with the same `index` are one item, items are parted by a blank line."""
+    if not message.get("reasoning_details"):
+        return NO_PARTS
     texts: dict[Any, list[str]] = {}
     summaries: dict[Any, list[str]] = {}
     encrypted, at = False, 0
