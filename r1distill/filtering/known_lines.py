@@ -17,7 +17,8 @@ import msgspec
 from r1distill.filtering import known_files
 from r1distill.filtering.judged import Place, read_place
 from r1distill.filtering.known_files import Spot, SpotsSeen, spots_of
-from r1distill.importers.readers import Line, lines_of
+from r1distill.importers.lines import Line
+from r1distill.importers.readers import lines_of
 from r1distill.index import Index
 from r1distill.records import Message, Prompt
 

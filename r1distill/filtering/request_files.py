@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from r1distill.importers.fields import read_row
-from r1distill.importers.readers import Line, lines_of
+from r1distill.importers.lines import Line
+from r1distill.importers.readers import lines_of
 from r1distill.importers.responses import request_key, stored_messages
 from r1distill.importers.scratch import Requests, Skipped
 

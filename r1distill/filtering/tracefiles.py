@@ -30,7 +30,8 @@ from r1distill.imported import sibling_prompts
 from r1distill.importers import Context, Detector, Found, Unread, reply_of, traces_of
 from r1distill.importers.detect import chosen_formats
 from r1distill.importers.fields import read_row
-from r1distill.importers.readers import Line, first_bytes, lines_of
+from r1distill.importers.lines import Line
+from r1distill.importers.readers import first_bytes, lines_of
 from r1distill.importers.scratch import Requests, Scratch, Skipped
 from r1distill.importers.table import QUESTION, REPLY
 from r1distill.index import Index

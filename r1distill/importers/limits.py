@@ -12,5 +12,9 @@ MAX_WINDOW_LOG = 27
 """The history that a .zst file may ask to be held in memory: 2**27 bytes, as `zstd` itself allows without --long."""
 ROWS_AT_ONCE = 16
 """Rows of a Parquet file that are in memory together."""
+PARQUET_MEMORY_BYTES = 8 << 30
+"""Address space of the process that reads a Parquet file; more than the memory it takes."""
+PARQUET_SILENT_S = 120
+"""Seconds without a row after which that process counts as stuck."""
 CHUNK_BYTES = 1 << 20
 BUFFER_BYTES = 1 << 17

@@ -7,18 +7,17 @@ caches that hold them are refused by their name and by their first bytes.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import msgspec
 
-from r1distill.errors import InputError, MissingPackageError
+from r1distill.errors import InputError
 from r1distill.importers.fields import BOM
 from r1distill.importers.limits import (
     BUFFER_BYTES,
@@ -27,8 +26,9 @@ from r1distill.importers.limits import (
     MAX_LINE_BYTES,
     MAX_RATIO,
     MAX_WINDOW_LOG,
-    ROWS_AT_ONCE,
 )
+from r1distill.importers.lines import BOMB, TOO_LONG, Line
+from r1distill.importers.parquet import parquet_lines
 from r1distill.importers.values import Values
 
 GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
@@ -55,29 +55,14 @@ REFUSED_STARTS = {
     b"\x80\x04": "a pickle", b"\x80\x05": "a pickle", b"\x93NUMPY": "a NumPy array", b"ARROW1": "an Arrow cache",
     b"SQLite": "a database", b"BZh": "a bzip2 file", b"\xfd7zXZ": "an xz file", b"GGUF": "a file of weights",
 }  # fmt: skip
-TOO_LONG = f"the row is longer than {MAX_LINE_BYTES >> 20} MiB"
-BOMB = f"more than {MAX_RATIO} bytes come out of each byte of the file, as out of a decompression bomb; the rest is not read"
 SPREAD_ENDS = (b"{", b"[", b",")
-
-
-class Line(NamedTuple):
-    """One row of a file."""
-
-    number: int
-    """Of the line; of the element in an array; of the row in a Parquet file. From 1."""
-    offset: int | None
-    """Where it stands in the file, in bytes; None when the file must be unpacked first."""
-    data: bytes
-    """One JSON text without a line break."""
-    fault: str = ""
-    """Why it can't be read, if it can't."""
 
 
 def lines_of(path: Path) -> Iterator[Line]:
     """The rows of a file that are not blank. Raises InputError for what is no such file, MissingPackageError."""
     head = first_bytes(path)
     if head.startswith(PARQUET):
-        yield from _parquet(path)
+        yield from parquet_lines(path)
     elif head.startswith(GZIP):
         yield from _unpacked(path, lambda raw: gzip.GzipFile(fileobj=raw), (OSError, EOFError, zlib.error))
     elif head.startswith(ZSTD):
@@ -274,56 +259,3 @@ def _zstd() -> Any:
     else:
         from backports import zstd
     return zstd
-
-
-def _parquet(path: Path) -> Iterator[Line]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingPackageError(
-            f"{path} is a Parquet file, which needs the package pyarrow: pip install 'r1distill[parquet]'."
-        ) from None
-    packed, size, number = path.stat().st_size, 0, 0
-    try:
-        with parquet.ParquetFile(path, pre_buffer=False, thrift_string_size_limit=1 << 28) as file:
-            if _unpacked_bytes(file.metadata) > FREE_BYTES + MAX_RATIO * packed:
-                yield Line(1, None, b"", BOMB)
-                return
-            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
-                for line in _parquet_rows(batch, number):
-                    size += len(line.data)
-                    yield line
-                number += batch.num_rows
-                if size > FREE_BYTES + MAX_RATIO * packed:
-                    yield Line(number + 1, None, b"", BOMB)
-                    return
-    except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
-        text = next(iter(str(error).splitlines()), type(error).__name__)
-        yield Line(number + 1, None, b"", f"the Parquet file can't be read any further ({text[:200]})")
-
-
-def _unpacked_bytes(metadata: Any) -> int:
-    """What a Parquet file says of itself: bytes of all its pages, unpacked."""
-    return sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
-
-
-def _parquet_rows(batch: Any, before: int) -> Iterator[Line]:
-    """The rows of a batch; at once where that is sure to be small: a value may stand in it once and be meant by every row."""
-    rows: list[Any] = []
-    if batch.nbytes * batch.num_rows <= MAX_LINE_BYTES:
-        with contextlib.suppress(ValueError, TypeError, OverflowError):
-            rows = batch.to_pylist()
-    for at in range(batch.num_rows):
-        yield _parquet_row(rows[at : at + 1] or batch.slice(at, 1), before + at + 1)
-
-
-def _parquet_row(row: Any, number: int) -> Line:
-    """One row as a line: of a list of it, or of a batch of it."""
-    try:
-        if not isinstance(row, list) and row.nbytes > MAX_LINE_BYTES:
-            return Line(number, None, b"", TOO_LONG)
-        values = row if isinstance(row, list) else row.to_pylist()
-        return Line(number, None, msgspec.json.encode(values[0], enc_hook=str))
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        return Line(number, None, b"", f"the row can't be written as JSON ({str(error)[:100]})")

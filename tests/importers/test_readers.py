@@ -21,7 +21,8 @@ from r1distill.errors import InputError
 from r1distill.filtering.tracefiles import TraceFiles
 from r1distill.importers import readers
 from r1distill.importers.limits import FREE_BYTES, MAX_LINE_BYTES
-from r1distill.importers.readers import BOMB, TOO_LONG, Line, lines_of
+from r1distill.importers.lines import BOMB, TOO_LONG, Line
+from r1distill.importers.readers import lines_of
 
 ROWS: list[dict[str, Any]] = [
     {"question": f"q{i}\n", "response": f"<think>a</think>{i} €"} for i in range(40)
@@ -61,24 +62,6 @@ def made(folder: Path, data: bytes, name: str = "t.jsonl") -> Path:
 )
 def test_all_kinds_of_files(tmp_path: Path, name: str, data: bytes) -> None:
     assert values(made(tmp_path, data, name)) == ROWS
-
-
-def test_parquet(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    rows = [{**row, "tags": ["a"], "score": float("nan"), "who": {"name": None}} for row in ROWS]
-    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "t.parquet", row_group_size=7)
-    found = values(tmp_path / "t.parquet")
-    assert [{key: row[key] for key in ROWS[0]} for row in found] == ROWS
-    assert found[0]["score"] is None and found[0]["tags"] == ["a"]
-    data = (tmp_path / "t.parquet").read_bytes()
-    (tmp_path / "torn.parquet").write_bytes(data[: len(data) // 2])
-    (line,) = lines_of(tmp_path / "torn.parquet")
-    assert line.fault.startswith("the Parquet file can't be read any further (")
-    middle = len(data) // 3
-    (tmp_path / "odd.parquet").write_bytes(data[:middle] + b"\xff" * 64 + data[middle + 64 :])
-    assert list(lines_of(tmp_path / "odd.parquet"))  # rows or a fault, no error
 
 
 def test_places_of_lines(tmp_path: Path) -> None:
@@ -140,45 +123,6 @@ def test_decompression_bombs_are_left_early(
     found = list(lines_of(made(tmp_path, data, "t.jsonl.gz")))
     assert json.loads(found[0].data) == {"a": 1}
     assert found[-1].fault == BOMB
-
-
-@pytest.mark.parametrize("dictionary", [True, False])
-def test_a_parquet_file_that_grows_without_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dictionary: bool
-) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    monkeypatch.setattr(readers, "FREE_BYTES", 1 << 20)
-    table = pyarrow.table({"question": ["x" * 100_000] * 400})
-    parquet.write_table(table, tmp_path / "t.parquet", compression="zstd", use_dictionary=dictionary)
-    found = list(lines_of(tmp_path / "t.parquet"))
-    assert found[-1].fault == BOMB and len(found) < 300
-
-
-def test_a_parquet_value_that_all_rows_share_is_never_held_for_all_of_them(tmp_path: Path) -> None:
-    """16 rows of 8 MiB stand in the file once; together they would take 128 MiB, and each is a line."""
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    shared = pyarrow.array(["x" * (8 << 20)] * 16).dictionary_encode()
-    parquet.write_table(pyarrow.table({"question": shared}), tmp_path / "t.parquet")
-    tracemalloc.start()
-    count = sum(len(line.data) > 8 << 20 for line in lines_of(tmp_path / "t.parquet"))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert count == 16 and peak < 64 << 20
-
-
-def test_a_parquet_row_that_is_no_json_spoils_only_itself(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    days = pyarrow.array([0, 2**60, 1], pyarrow.int64()).cast(pyarrow.timestamp("us"))
-    parquet.write_table(pyarrow.table({"question": ["a", "b", "c"], "when": days}), tmp_path / "t.parquet")
-    found = list(lines_of(tmp_path / "t.parquet"))
-    assert [line.number for line in found] == [1, 2, 3]
-    assert [bool(line.fault) for line in found] == [False, True, False]
 
 
 def test_text_that_shrinks_well_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
