@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import importlib.util
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,11 @@ def sft_config(section: TrainSection, output: Path, validate: bool) -> Any:
     # Over-long rows are dropped before TRL sees them; only packing needs to know the length.
     merged["max_length"] = max_length(settings) if settings.get("packing") else None
     try:
-        return SFTConfig(**merged, output_dir=str(output), seed=section.seed, disable_tqdm=True)
+        with (
+            warnings.catch_warnings()
+        ):  # the libraries' words about each other's old names are nothing to users
+            warnings.simplefilter("ignore", FutureWarning)
+            return SFTConfig(**merged, output_dir=str(output), seed=section.seed, disable_tqdm=True)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"train.sft is refused by trl: {error}") from None
 
