@@ -157,7 +157,7 @@ def test_required_reasoning_stops_after_a_few_answers(world: World) -> None:
     assert world.servers["t"].count <= 12
     world.acts["t"] = lambda request: answer("42", reasoning="Let me see. " * 40, delay_s=0.01)
     assert world.harvest().still_owed == 0
-    assert world.servers["t"].peak > 50  # once it is seen, the gate opens
+    assert world.servers["t"].peak > 20  # once it is seen, the gate opens
 
 
 def logprobs(words: list[str]) -> dict[str, Any]:

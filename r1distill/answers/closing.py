@@ -25,6 +25,20 @@ DIGITS = re.compile(r"(?<![\w.,/-])-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?(?![\w^/\\]
 CONCLUDES = re.compile(
     r"(?:So|Thus|Therefore|Hence|Altogether|Finally|Consequently|In (?:total|all|conclusion))\b"
 )
+SINCE = re.compile(
+    r"(?:Since|Because) (?!.{0,120}\b(?:more|less|fewer|another|each|every|per)\b)[^,.:\d$\\]{3,120}, (?=[A-Z])"
+)
+"""A reason without numbers in front of what is concluded about somebody."""
+WE_GET = re.compile(r"\bwe (?:get|obtain) ?$")
+ONE_NUMBER = re.compile(
+    r"-?\d[\d,.]{0,20}(?:_\{?\d{1,2}\}?|\\?%)?|-?\\[dt]?frac\{-?\d{1,9}\}\{\d{1,9}\}|-?\d{1,9}/\d{1,9}"
+)
+CALCULATION = re.compile(
+    r"(?:\\(?:times|cdot|div|log|left|right|[dt]?frac|sqrt|binom)(?![A-Za-z])|[^\\A-Za-z<>=,]|=)+= ?-?\d[\d,.]*"
+)
+"""A chain of numbers and signs that ends in its result."""
+# The last words of a solution that stands inside an answer tag.
+TAG_END = re.compile(r"\b(?:should|must|will|would) be ?:? (\$?-?\d[\d,.]{0,20}(?:/\d{1,9})?\$?%?)$")
 DENIES = re.compile(r"\b(?:not|never|cannot|neither|wrong|incorrect)\b|n't", re.IGNORECASE)
 DOUBTS = re.compile(r"n't (?:think|believe|say|claim|mean)\b|\bdoubt\b", re.IGNORECASE)
 SOLUTION = re.compile(r"is (?:the|our|its) [A-Za-z ]{1,40}$")
@@ -69,11 +83,8 @@ def closing_value(text: str) -> str | None:
     tail = text[-TAIL_CHARS - 1 :].rstrip()
     if (displayed := _displayed(tail)) is not None:
         return displayed
-    line = tail[tail.rfind("\n") + 1 :].strip()
-    if len(line) > TAIL_CHARS:
-        return None
-    sentence = SENTENCE.split(line)[-1].strip().rstrip(" .!")
-    if sentence.endswith("?") or DOUBTS.search(sentence):
+    sentence = last_sentence(tail)
+    if not sentence or sentence.endswith("?") or DOUBTS.search(sentence):
         return None
     spans = list(SPAN.finditer(sentence))
     if (announced := _announced(sentence, spans)) is not None:
@@ -84,8 +95,25 @@ def closing_value(text: str) -> str | None:
     if bare is not None and MATHEMATICAL.search(bare[1]):
         return bare[1].strip()
     numbers = DIGITS.findall(sentence)
-    concludes = CONCLUDES.match(sentence) and not DENIES.search(sentence)
+    since = SINCE.match(sentence) and not SUPPOSES.search(sentence)
+    concludes = (CONCLUDES.match(sentence) or since) and not DENIES.search(sentence)
     return numbers[0] if len(numbers) == 1 and not spans and concludes else None
+
+
+def tag_closing(text: str) -> str | None:
+    """`110` of "<answer> ... so the number should be 110": the end of a whole solution inside an answer tag."""
+    if "<answer>" not in text:
+        return None
+    sentence = last_sentence(text)
+    found = TAG_END.search(sentence)
+    return None if found is None or DENIES.search(sentence) else found[1]
+
+
+def last_sentence(text: str) -> str:
+    """The sentence that the last line of a text ends with, without its stop; "" for a line too long to be read."""
+    tail = text[-TAIL_CHARS - 1 :].rstrip()
+    line = tail[tail.rfind("\n") + 1 :].strip()
+    return "" if len(line) > TAIL_CHARS else SENTENCE.split(line)[-1].strip().rstrip(" .!")
 
 
 def _spanned(sentence: str, spans: list[re.Match[str]]) -> str | None:
@@ -101,8 +129,19 @@ def _spanned(sentence: str, spans: list[re.Match[str]]) -> str | None:
         return last.group()
     if DENIES.search(sentence):
         return None
+    if len(spans) == 1 and not last[1] and not behind and _obtained(before, value):
+        return last.group()
     only_number = len(spans) == 1 and last[1] and DIGIT.search(value) and not DIGIT.search(before + behind)
     return value.rpartition(": ")[2] if only_number else None
+
+
+def _obtained(before: str, value: str) -> bool:
+    r"""True for "..., we get $3120_4$" and for a calculation that concludes: "So $\log_2 64 = 6$"."""
+    if DIGIT.search(before) or SUPPOSES.search(before):
+        return False
+    if "=" in value:
+        return bool(CONCLUDES.match(before) and CALCULATION.fullmatch(value))
+    return bool(WE_GET.search(before) and ONE_NUMBER.fullmatch(value))
 
 
 def _announced(sentence: str, spans: list[re.Match[str]]) -> str | None:

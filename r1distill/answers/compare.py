@@ -10,6 +10,7 @@ import re
 from r1distill.answers.claims import NUMBER, negated
 from r1distill.answers.forms import other_axis
 from r1distill.answers.lists import ORDERING, read_collection, same_collection
+from r1distill.answers.matrices import same_matrix
 from r1distill.answers.normalise import latex, squeezed, without_name
 from r1distill.answers.numbers import Number, based_digits, read_colons, read_number, same_number, same_unit
 from r1distill.answers.words import (
@@ -31,6 +32,7 @@ RESIDUE = re.compile(
     r"(?:[A-Za-z] ?\\equiv ?)?([^()]{1,80}?) ?(?:\( ?\\?mod(?![A-Za-z])|\\pmod(?![A-Za-z])) ?\{? ?(\d{1,9}) ?\}?\)?"
 )
 """A number and its modulus."""
+DIGIT = re.compile(r"\d")
 DOUBT = re.compile(
     r"\b(?:or|if|unless|otherwise|maybe|perhaps|possibly|than|not|no|never|wrong|incorrect|false|except|between|least|most)\b|n't|\?",
     re.IGNORECASE,
@@ -62,6 +64,7 @@ def _same_bare(reference: str, answer: str) -> bool | None:
         _same_based,
         _same_colons,
         _same_saying,
+        _same_matrix,
         _same_list,
         _same_prose,
     ):
@@ -137,10 +140,23 @@ def _same_saying(reference: str, answer: str) -> bool | None:
     wanted, given = saying(reference), saying(answer)
     if wanted is not None and given is not None:
         return wanted == given
-    if (wanted or given) and read_number(without_name(answer if wanted else reference)) is not None:
-        return False
+    if wanted or given:
+        other = answer if wanted else reference
+        if read_number(without_name(other)) is not None:
+            return False
+        if (
+            "none" in (wanted, given)
+            and DIGIT.search(other)
+            and not PROSE.search(other)
+            and "set" not in other
+        ):
+            return False
     left, right = spelled_number(reference), spelled_number(answer)
     return None if left is None and right is None else _same_value(left or reference, right or answer)
+
+
+def _same_matrix(reference: str, answer: str) -> bool | None:
+    return same_matrix(reference, answer, _same_part)
 
 
 def _same_list(reference: str, answer: str) -> bool | None:

@@ -39,6 +39,9 @@ GOES_ON = re.compile(
 )
 """Behind a formula: a question, or further values."""
 TAG = "<answer>"
+CLOSING_TAGS = re.compile(r"(?:</[A-Za-z_]{1,20}>\s{0,3}){1,3}$")
+TAG_CHARS = 64
+"""So much of the end may be closing tags."""
 LAST_PHRASES = 4
 """So many phrases are looked at, from the end."""
 CLAUSE_CHARS = 2000
@@ -72,6 +75,13 @@ def find_marked(text: str, wants: re.Pattern[str] | None = None) -> Found | None
     return None if phrase is None else Found(phrase, "phrase")
 
 
+def without_closing_tags(text: str) -> str:
+    """`text` without a closing tag at its very end, as </answer>."""
+    text = text.rstrip()
+    found = CLOSING_TAGS.search(text, max(0, len(text) - TAG_CHARS))
+    return text if found is None else text[: found.start()].rstrip()
+
+
 def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     """The last match of `pattern` in `text`, read from the start."""
     found = deque(pattern.finditer(text), maxlen=1)
@@ -103,26 +113,24 @@ def all_boxes(text: str) -> list[str]:
 def _boxes(text: str) -> list[tuple[int, int, str]]:
     """(start, end, content) of every closed outermost box, by one pass that counts braces."""
     found: list[tuple[int, int, str]] = []
-    depth, opened_at, start, content_at = 0, -1, 0, 0
+    depth = start = content_at = (
+        0  # the depth counts from the box on: braces outside of boxes may be anything
+    )
     for token in BOX_TOKENS.finditer(text):
         word = token.group()
         if "box" in word:
             if not token.group(1):
-                if opened_at < 0:
+                if not depth:
                     _add_bare(text, token, found)
                 continue
-            if opened_at < 0:
-                opened_at, start, content_at = depth, token.start(), token.end()
+            if not depth:
+                start, content_at = token.start(), token.end()
             depth += 1
-        elif word == "{":
-            depth += 1
-        elif word == "}":
-            depth -= 1
-            if depth == opened_at:
-                if text[content_at : token.start()].strip():
-                    found.append((start, token.end(), text[content_at : token.start()]))
-                opened_at = -1
-    if opened_at >= 0 and depth > opened_at:
+        elif depth and word in "{}":
+            depth += 1 if word == "{" else -1
+            if not depth and text[content_at : token.start()].strip():
+                found.append((start, token.end(), text[content_at : token.start()]))
+    if depth:
         # An outer box was never closed: the boxes inside it, or behind it, may still be whole.
         found += [(s + content_at, e + content_at, c) for s, e, c in _inner_boxes(text[content_at:])]
     return found

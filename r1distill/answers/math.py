@@ -11,18 +11,22 @@ import re
 from collections import deque
 from typing import Any
 
+from r1distill.answers.bare import is_bare, is_list, one_list
 from r1distill.answers.claims import NUMBER, claims_one, negated
-from r1distill.answers.closing import closing_value
+from r1distill.answers.closing import closing_value, tag_closing
 from r1distill.answers.compare import PROSE, same
-from r1distill.answers.extract import WHOLE_CHARS, Found, all_boxes, find_marked
+from r1distill.answers.extract import WHOLE_CHARS, Found, all_boxes, find_marked, without_closing_tags
 from r1distill.answers.forms import aligned, rewritten, same_angle
+from r1distill.answers.json_reply import json_reply
 from r1distill.answers.lists import read_collection
-from r1distill.answers.normalise import balanced, latex, nesting, unicode_digits, unwrap, without_name
+from r1distill.answers.normalise import balanced, latex, nesting, unicode_digits, without_name
 from r1distill.answers.numbers import read_number
-from r1distill.answers.outcome import Grade, How, Pending, shown
+from r1distill.answers.outcome import FALLBACKS, Grade, How, Pending, shown
 from r1distill.answers.phrases import from_phrase
 from r1distill.answers.placeholders import is_placeholder
+from r1distill.answers.plain_notation import in_tex
 from r1distill.answers.units import Unit, read_unit
+from r1distill.answers.wording import by_reference
 
 MAX_CHARS = 500
 """Longer answers are not given to computer algebra: one of them costs as much as 1,000 ordinary ones."""
@@ -40,14 +44,14 @@ TRAILING_UNIT = re.compile(
 )
 DANGLING = re.compile(r"(?:\\(?:sqrt|frac|times|cdot|cup|pm)|[*/^_=<>])$")
 """A reference that ends so was cut off."""
-OPERATOR = re.compile(r"[\\+*/^=<>]|\d ?- ?\w|\w ?- ?\d")
-NAMES = re.compile(
-    r"(?<![\\A-Za-z])(?!(?:sin|cos|tan|log|ln|exp|sqrt|pi|or|and)(?![A-Za-z]))[A-Za-z]{2,}|[?!]|(?:^| )[a-zA-Z] [a-zA-Z](?: |$)"
-)
-"""What a bare formula does not hold: words."""
 WORDS_BEFORE = re.compile(r"(?:[A-Za-z'-]{1,20} ){1,8}(?:is|are|equals)(?: equal to)? ?:? (?=\S)")
 FOR_ALL = re.compile(r",? for (?:all|any|every|each) .{1,100}$")
-PLAIN_CHARS = re.compile(r"[\d\s.,$%+*/()^=-]+")
+LOOSE_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2}|\*\*")
+"""Without one, nothing is to be turned into TeX."""
+END_CHARS = 16
+REPLY_ENDS = ("}", "]", "`")
+"""How a JSON reply ends, its fence too."""
+EMPTY_FIELD = re.compile(r"\s?<[A-Za-z ]{1,60}>\s?")
 
 
 def grade_exact(reference: str, answer_text: str, tests: Any = None) -> Grade | Pending:
@@ -56,6 +60,8 @@ def grade_exact(reference: str, answer_text: str, tests: Any = None) -> Grade | 
     if wanted is None:
         return Grade("unreadable_reference", note="unreadable reference")
     found = find_answer(answer_text)
+    if found is None or found.how in FALLBACKS:
+        found = by_reference(wanted, unicode_digits(answer_text)) or found
     if found is None:
         return Grade("no_answer")
     parts = _parts(wanted, found, answer_text)
@@ -92,9 +98,10 @@ def _parts(reference: str, found: Found, answer_text: str) -> tuple[str, Found] 
 def read_reference(reference: str) -> str | None:
     """The bare answer of a reference, normalised; None when it has none that can be compared."""
     found = find_marked(reference)
-    text = rewritten(PRIMED.sub("", latex(found.text if found else reference)))
+    text = rewritten(PRIMED.sub("", latex(one_list(found.text if found else reference))))
     if found is not None and found.how == "phrase":
         text = rewritten(latex(from_phrase(found).text))
+    text = in_tex(text, text)
     if is_placeholder(text) or is_placeholder(reference):
         return None
     if not _says_something(text) or DANGLING.search(text):
@@ -107,19 +114,35 @@ def _says_something(text: str) -> bool:
 
 
 def find_answer(text: str) -> Found | None:
-    """The final answer of an answer text: marked, else the whole of a short text, else what its last sentence states, else its
-    last number (a guess).
+    """The final answer of an answer text: the "answer" of a JSON reply, what is marked, else the whole of a short text, else
+    what its last sentence states, else its last number (a guess).
     """
     text = unicode_digits(text)
+    if (end := text[-END_CHARS:].rstrip()[-1:]) == ">":
+        text = without_closing_tags(text)
+    elif (
+        end in REPLY_ENDS
+        and ('nswer"' in text or text[:1] == "[")
+        and (reply := json_reply(text)) is not None
+    ):
+        return _of_reply(reply)
     found = find_marked(text, MATHEMATICS)
     if found is not None:
         return from_phrase(found) if found.how == "phrase" else found
-    if len(text) <= WHOLE_CHARS and _is_bare(text):
+    if (len(text) <= WHOLE_CHARS and is_bare(text)) or is_list(text):
         return Found(text.strip(), "whole")
-    stated = closing_value(text)
-    if stated is not None and _is_bare(stated):
+    stated = tag_closing(text) or closing_value(text)
+    if stated is not None and is_bare(stated):
         return Found(stated, "closing")
     return _last_number(text)
+
+
+def _of_reply(reply: str) -> Found | None:
+    """What the answer of a JSON reply states."""
+    if not reply.strip() or EMPTY_FIELD.fullmatch(reply):
+        return None
+    found = find_marked(reply, MATHEMATICS) or Found(reply, "phrase")
+    return from_phrase(found) if found.how == "phrase" else found
 
 
 def _last_number(text: str) -> Found | None:
@@ -130,20 +153,14 @@ def _last_number(text: str) -> Found | None:
     return None
 
 
-def _is_bare(text: str) -> bool:
-    """True for a text that is nothing but a number or a formula."""
-    bare = latex(text)
-    return (
-        read_number(bare) is not None
-        or bool(PLAIN_CHARS.fullmatch(bare))
-        or unwrap(text) != text.strip(" .")
-        or (bool(OPERATOR.search(bare)) and balanced(bare) and not NAMES.search(bare))
-    )
-
-
 def compare_exact(reference: str, found: Found) -> Grade | Pending:
     """Compare a normalised reference with a found answer, as far as text and exact fractions reach."""
-    answer = _result_only(reference, _without_words_before(reference, latex(found.text)))
+    answer = latex(one_list(found.text))
+    if answer == reference:
+        return Grade("right", shown(found.text.strip()), found.how, "exact")
+    answer = _result_only(reference, _without_words_before(reference, answer))
+    if LOOSE_WORD.search(answer):
+        answer = in_tex(answer, reference)
     if not _says_something(answer):
         return Grade("no_answer")
     reference, answer = aligned(reference, rewritten(answer))

@@ -37,7 +37,8 @@ BASES = {
 CLOCK = re.compile(r"[ap]\.? ?m\.?", re.IGNORECASE)
 NOT_UNITS = frozenset([
     "sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp", "factorial", "choose", "mod", "and", "or", "to", "not", "wrong",
-    "incorrect", "false", "maybe", "perhaps", "possibly", "if", "unless", "otherwise", "but", "except",
+    "incorrect", "false", "maybe", "perhaps", "possibly", "if", "unless", "otherwise", "but", "except", "alpha", "beta", "theta",
+    "lambda", "omega", "sigma", "infinity",
 ])  # fmt: skip
 """Words behind a number that make it an expression or several answers, not a number with a unit."""
 SHORT_UNITS = frozenset([
@@ -122,6 +123,10 @@ def unit_ok(unit: str) -> bool:
     return first.lower() in SHORT_UNITS or len(first) >= (3 if spaced else 5)
 
 
+LEAST_DIGITS = 10_000
+"""Of a rounded decimal, read as a whole number: five digits."""
+
+
 def same_number(reference: Number, answer: Number) -> bool:
     """Exact equality; a percent sign may be left out (50% = 50 = 0.5), and a decimal of five or more places may be rounded.
 
@@ -151,12 +156,14 @@ def same_unit(reference: Number, answer: Number) -> bool:
 
 
 def _rounded(short: Number, exact: Number) -> bool:
-    """True when `short` is `exact` rounded to short's own places, of which there are at least five.
+    """True when `short` is `exact` rounded to short's own places: at least five, with five digits that count.
 
     From FLOAT_PLACES on the last digit may be off: that is how a binary float is printed.
     """
     if short.decimals is None or short.decimals < 5 or (exact.decimals or 99) <= short.decimals:
         return False
+    if abs(short.value) * 10**short.decimals < LEAST_DIGITS:
+        return False  # 0.00199 has three: many values are close to it
     slack = 20 if short.decimals >= FLOAT_PLACES else 1
     return abs(short.value - exact.value) * 2 <= Fraction(slack, 10**short.decimals)
 

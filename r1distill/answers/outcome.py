@@ -24,8 +24,8 @@ class Grade(msgspec.Struct, frozen=True, omit_defaults=True):
     extracted: str | None = None
     """The final answer as found in the text, cut at SHOWN_CHARS."""
     how: How | None = None
-    """Where it was found: \\boxed{}, after ####, after "the answer is", a fenced block, the whole text, in the
-    sentence that closes the text, or guessed (FALLBACKS)."""
+    """Where it was found: \\boxed{}, after ####, after "the answer is" or a JSON key "answer", a fenced block, the whole text,
+    in the sentence that closes the text, or guessed (FALLBACKS)."""
     tier: Literal["exact", "symbolic"] | None = None
     """Which tier settled it: normalised text and exact fractions, or computer algebra."""
     note: str = ""

@@ -10,6 +10,7 @@ from r1distill.answers.extract import Found, last_match
 from r1distill.answers.lists import read_collection
 from r1distill.answers.normalise import latex
 from r1distill.answers.numbers import read_number
+from r1distill.answers.words import yes_or_no
 
 MATH_SPAN = re.compile(r"\$([^$\n]{1,300})\$|\\\(([^\n]{1,300}?)\\\)")
 BETWEEN_SPANS = re.compile(
@@ -18,6 +19,14 @@ BETWEEN_SPANS = re.compile(
 VERB = re.compile(r"\b(?:is|are|equals)\b|=")
 LEADING_NUMBER = re.compile(rf"(?:{NUMBER.pattern})(?= |$)")
 RESULT_SIGN = re.compile(r"=|\bequals\b|\bwhich (?:is|makes)\b|\bor simply\b")
+WORD_WITH_REASON = re.compile(
+    r"(?!(?:so|thus|then|therefore|hence|indeed|clearly|obviously|simply|just|only|exactly|also|still)\b)"
+    r"((?:not )?[A-Za-z]{2,20}),? (?:(?:because|since)\b|(?<=, )as\b(?! (?:long|soon|far|if|well|much|many)\b))",
+    re.IGNORECASE,
+)
+"""A word, and why."""
+TAKEN_BACK = re.compile(r"\b(?:but|unless|if|except|however|only|though|although)\b|\?", re.IGNORECASE)
+SENTENCE = re.compile(r"[a-z]{2,} [a-z]{2,} [a-z]")
 WORD = re.compile(r"[A-Za-z]{2}")
 
 
@@ -27,6 +36,10 @@ def from_phrase(found: Found) -> Found:
     A clause that denies its number, or offers two, comes back whole.
     """
     clause = found.text
+    if (word := WORD_WITH_REASON.match(clause)) and not TAKEN_BACK.search(clause, word.end()):
+        return Found(word[1], found.how)
+    if clause[:1] in ("Y", "y", "N", "n") and SENTENCE.search(clause) and (said := yes_or_no(clause)):
+        return Found(said, found.how)
     for plain in (clause, clause.replace("$", " ")):
         bare = latex(plain)
         if read_number(bare) is not None or _is_number_list(bare):

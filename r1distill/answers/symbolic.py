@@ -13,7 +13,8 @@ import re
 from typing import Any
 
 from r1distill.answers.families import same_families
-from r1distill.answers.lists import ORDERING, PLUS_MINUS, read_collection, same_collection
+from r1distill.answers.lists import ORDERING, PLUS_MINUS, Collection, read_collection, same_collection
+from r1distill.answers.matrices import same_matrix
 from r1distill.answers.numeric import same_at_points, same_general_solution
 from r1distill.answers.outcome import AnswerOutcome
 
@@ -66,6 +67,9 @@ def compare(reference: str, answer: str) -> tuple[AnswerOutcome, str]:
         families = same_families(reference, answer, _only)
         if families is not None:
             return ("right" if families else "wrong"), ""
+        matrices = same_matrix(reference, answer, _same_part)
+        if matrices is not None:
+            return ("right" if matrices else "wrong"), ""
         wanted, given = read_collection(reference), read_collection(answer)
         if wanted is not None and given is None and _both_signs(reference, answer):
             found = [_same_part(item, answer) for item in wanted.items]
@@ -76,6 +80,14 @@ def compare(reference: str, answer: str) -> tuple[AnswerOutcome, str]:
             same = same_collection(wanted, given, _same_part)
             if same is not None:
                 return ("right" if same else "wrong"), ""
+        if (
+            wanted is not None
+            and given is None
+            and " or " in reference
+            and _alternatives(wanted)
+            and _parsed(answer)
+        ):
+            return ("right" if all(_same_part(item, answer) for item in wanted.items) else "wrong"), ""
         outcome, note = _compare_one(reference, answer)
         if outcome == "wrong" and (wanted is None) != (given is None) and _inequality(reference, answer):
             return "error", "an inequality against intervals"
@@ -109,6 +121,11 @@ def _only(text: str) -> Any:
 def _both_signs(reference: str, answer: str) -> bool:
     r"""True for 3 \pm \sqrt{5} against one plain value."""
     return bool(PLUS_MINUS.search(reference)) and not PLUS_MINUS.search(answer) and bool(_parsed(answer))
+
+
+def _alternatives(wanted: Collection) -> bool:
+    """True for values joined by "or" that can be read: a single answer has to equal all of them, as 1/2 does 1/2 or 0.5."""
+    return not wanted.shape and not wanted.system and all(_readable(item) for item in wanted.items)
 
 
 def _inequality(reference: str, answer: str) -> bool:

@@ -17,6 +17,9 @@ WAVERS = re.compile(
     r"\b(?:but|no|not|yes|or|if|unless|only|maybe|perhaps|except|wait|sometimes|cannot)\b|n't|\?",
     re.IGNORECASE,
 )
+NO_WAVERS = re.compile(
+    r"\b(?:but|yes|or|if|unless|only|maybe|perhaps|except|wait|sometimes)\b|\?", re.IGNORECASE
+)
 NOUNS = frozenset(
     ["function", "functions", "number", "numbers", "series", "sequence", "triangle", "integer", "curve"]
 )
@@ -124,7 +127,11 @@ def is_verbal(text: str) -> bool:
 def yes_or_no(text: str) -> str | None:
     """What an answer in a sentence says ("Yes, it is possible"): "yes" or "no"; None for others, and for "yes, but not ..."."""
     found = YES_OR_NO.fullmatch(text)
-    return None if found is None or (found[2] and WAVERS.search(found[2])) else found[1].casefold()
+    if found is None:
+        return None
+    said = found[1].casefold()
+    wavers = WAVERS if said == "yes" else NO_WAVERS  # "No, it is not" says no
+    return None if found[2] and wavers.search(found[2]) else said
 
 
 def same_words(left: str, right: str) -> bool | None:

@@ -43,7 +43,7 @@ class Agreement(Check):
     extraction: Literal["strict", "lenient"] = "strict"
     """As in `correct`: "strict" wants the final answer marked, "lenient" also takes the last number or letter."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     needs: ClassVar[tuple[str, ...]] = ("correct",)
     measure_settings: ClassVar[tuple[str, ...] | None] = ()
 

@@ -44,7 +44,7 @@ class Correct(Check):
     """Memory of a program, in MiB."""
 
     anywhere: ClassVar[bool] = True
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     measure_settings: ClassVar[tuple[str, ...] | None] = ("timeout_s",)
     library: ClassVar[str | None] = "math-verify"
 

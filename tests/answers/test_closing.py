@@ -7,7 +7,7 @@ import time
 import pytest
 
 from r1distill.answers import grade
-from r1distill.answers.closing import TAIL_CHARS, closing_value
+from r1distill.answers.closing import TAIL_CHARS, closing_value, tag_closing
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,12 @@ from r1distill.answers.closing import TAIL_CHARS, closing_value
         ("Therefore, the price goes up by 40%.", "40%"),
         ("Hence $n = 8$ is the only solution.", "$n = 8$"),
         ("The largest $n$ is 34.", "34"),
+        ("From bottom to top, we get $3120_4$.", "$3120_4$"),
+        (r"So, $\log_2 64 = 6$.", r"$\log_2 64 = 6$"),
+        ("Since y counts the nickels, Zachary used 17 nickels.", "17"),
+        ("Since he came late, Zachary would need 17 nickels.", None),
+        ("With 3 of them, we get $7$.", None),
+        ("So, $y + 1 = 6$.", None),
         ("She sells 9 of them for 18 dollars.", None),
         ("Therefore 3 of the 5 are left.", None),
         ("We use $a$ and $b$.", None),
@@ -34,6 +40,12 @@ from r1distill.answers.closing import TAIL_CHARS, closing_value
 )
 def test_closing_value(text: str, value: str | None) -> None:
     assert closing_value(text) == value
+
+
+def test_a_solution_in_an_answer_tag_ends_in_its_value() -> None:
+    assert tag_closing("<answer> first 60, so the number should be 110.") == "110"
+    assert tag_closing("first 60, so the number should be 110.") is None
+    assert tag_closing("<answer> first 60, so it should not be 110.") is None
 
 
 def test_a_closing_sentence_counts_as_marked() -> None:
