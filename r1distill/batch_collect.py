@@ -15,7 +15,7 @@ from pathlib import Path
 from r1distill.asking.owed import Wanted, harvest_wanted
 from r1distill.batches.asking import Clients, refresh, trouble
 from r1distill.batches.files import result_ids
-from r1distill.batches.intake import CollectSummary, Find, Intake, Requests, Totals, open_intake, trace_id
+from r1distill.batches.intake import Find, Intake, open_intake, trace_id
 from r1distill.batches.ledger import (
     Batch,
     BatchLedger,
@@ -26,6 +26,8 @@ from r1distill.batches.ledger import (
     result_files,
 )
 from r1distill.batches.plan import release
+from r1distill.batches.requests import Requests
+from r1distill.batches.totals import CollectSummary, Totals
 from r1distill.batches.waiting import Waiting, waiting
 from r1distill.errors import InputError, UsageError
 from r1distill.problems import ProblemSet

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import click
 
-from r1distill.cli_harvest import FORMAT, MAP, batch, columns_of, harvest, import_
+from r1distill.cli_filter import filter
+from r1distill.cli_harvest import batch, harvest, import_
 from r1distill.cli_options import DONE, FAILED, INTERRUPTED, TARGET, USAGE, InOrder, Options, common
-from r1distill.cli_student import export, serve
+from r1distill.cli_student import export, serve, train
 from r1distill.version import __version__
 
 
@@ -75,121 +76,8 @@ def run(target: Path, options: Options) -> int:
 cli.add_command(harvest)
 cli.add_command(batch)
 cli.add_command(import_)
-
-
-@cli.command()
-@click.argument("targets", type=TARGET, nargs=-1, required=True, metavar="RECIPE|RUN|FILE...")
-@click.option("--to", type=TARGET, metavar="DIR", help="With trace FILEs: where the result goes.")
-@click.option(
-    "--recipe", "recipe_file", type=TARGET, metavar="R", help="With trace FILEs: a recipe with checks."
-)
-@click.option(
-    "--diff", is_flag=True, help="Say what changed against the filter run before; with --dry-run, what would."
-)
-@click.option("--measure-only", is_flag=True, help="Measure, and leave judging to a later filter.")
-@click.option(
-    "--shard",
-    metavar="I/N",
-    help="With --measure-only: part I of N, as 2/8; copy measurements/ of all parts together.",
-)
-@FORMAT
-@MAP
-@common()
-def filter(
-    targets: tuple[Path, ...], to: Path | None, recipe_file: Path | None, diff: bool, measure_only: bool,
-    shard: str | None, format_name: str | None, mapping: str | None, options: Options,
-) -> int:  # fmt: skip
-    """Judge every trace and keep the good ones for training.
-
-    For a recipe or a run folder, or for trace files of any known format: r1distill filter traces.jsonl --to DIR
-    """
-    from r1distill import filter as verb
-    from r1distill import filter_files
-    from r1distill.errors import UsageError
-    from r1distill.filtering.measure_only import measure_files, measure_run
-    from r1distill.filtering.plain_files import changed_defaults
-    from r1distill.recipe import load_recipe
-    from r1distill.shards import parse_shard
-
-    show = options.show
-    if shard is not None and not measure_only:
-        raise UsageError("--shard goes with --measure-only: all traces are judged together.")
-    if diff and measure_only:
-        raise UsageError("--diff and --measure-only don't go together: nothing is judged.")
-    part = parse_shard(shard or "1/1")
-    columns = columns_of(mapping)
-    if to is None and (format_name or columns):
-        raise UsageError("--format and --map go with trace files and --to DIR.")
-    if to is not None:
-        if options.run_dir is not None:
-            raise UsageError("--run and --to don't go together: the result of trace files goes to --to DIR.")
-        recipe = load_recipe(recipe_file, options.overrides) if recipe_file else None
-        if recipe is None and options.overrides:
-            recipe = changed_defaults(options.overrides)
-        if measure_only:
-            return options.finish(
-                measure_files(
-                    list(targets), to, recipe, part, format=format_name, columns=columns, dry_run=options.dry_run,
-                    show=show,
-                )
-            )  # fmt: skip
-        summary = filter_files(
-            list(targets), to, recipe, dry_run=options.dry_run, diff=diff, format=format_name, columns=columns,
-            show=show,
-        )  # fmt: skip
-    elif len(targets) > 1 or targets[0].suffix in (".jsonl", ".json", ".gz", ".zst", ".parquet"):
-        raise UsageError("Filtering trace files needs --to DIR for the result.")
-    elif recipe_file is not None:
-        raise UsageError(
-            "--recipe goes with trace files and --to DIR; a recipe or run folder is named alone."
-        )
-    else:
-        recipe, folder = options.open(targets[0])
-        if measure_only:
-            return options.finish(measure_run(recipe, folder, part, dry_run=options.dry_run, show=show))
-        summary = verb(recipe, folder, dry_run=options.dry_run, diff=diff, show=show)
-    return options.finish(summary)
-
-
-@cli.command()
-@click.argument("target", type=TARGET, metavar="RECIPE|RUN")
-@click.option(
-    "--check",
-    is_flag=True,
-    help="Only prove what would be learned, and estimate memory and time; trains nothing.",
-)
-@click.option(
-    "--emit",
-    type=TARGET,
-    metavar="DIR",
-    help="Only write tokenised rows and a YAML for `trl sft`, to train elsewhere.",
-)
-@common()
-def train(target: Path, check: bool, emit: Path | None, options: Options) -> int:
-    """Fine-tune the student on the traces that were kept.
-
-    LoRA by default; an interrupted training goes on from its last checkpoint. On several GPUs: accelerate launch -m
-    r1distill train RECIPE
-    """
-    from r1distill import train as verb
-    from r1distill.errors import InputError, UsageError
-    from r1distill.train_check import check as prove
-    from r1distill.train_check import emit as write
-    from r1distill.training_inputs import speaks
-
-    if check and emit is not None:
-        raise UsageError("--check and --emit don't go together: --emit checks, too.")
-    recipe, folder = options.open(target)
-    if check:
-        found = prove(recipe, folder, show=options.show)
-        code = options.finish(found)
-        if found.failure is not None:
-            raise InputError(found.failure)
-        return code
-    if emit is not None:
-        return options.finish(write(recipe, folder, emit, dry_run=options.dry_run, show=options.show))
-    summary = verb(recipe, folder, dry_run=options.dry_run, show=options.show)
-    return options.finish(summary) if speaks() else DONE
+cli.add_command(filter)
+cli.add_command(train)
 
 
 @cli.command()
@@ -198,7 +86,7 @@ def train(target: Path, check: bool, emit: Path | None, options: Options) -> int
 def evaluate(target: Path, options: Options) -> int:
     """Score teacher, base and student, with intervals."""
     from r1distill.evaluate import evaluate as verb
-    from r1distill.evaluate import tell
+    from r1distill.evaluate_summary import tell
 
     recipe, folder = options.open(target)
     show = options.show

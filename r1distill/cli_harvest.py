@@ -7,29 +7,10 @@ from typing import Any
 
 import click
 
-from r1distill.cli_options import TARGET, InOrder, Options, common
+from r1distill.cli_options import FORMAT, MAP, TARGET, InOrder, Options, columns_of, common
 
 RECIPE = click.argument("target", type=TARGET, metavar="RECIPE")
 LIMIT = click.option("--limit", type=click.IntRange(1), metavar="N", help="Ask for N answers at most.")
-FORMAT = click.option(
-    "--format",
-    "format_name",
-    metavar="NAME",
-    help="The format of the files; default: detected. An unknown name lists all.",
-)
-MAP = click.option(
-    "--map",
-    "mapping",
-    metavar="COLUMNS",
-    help="Columns of any other format, as question=problem,answer=solution.",
-)
-
-
-def columns_of(mapping: str | None) -> dict[str, str] | None:
-    """What --map says. Raises UsageError."""
-    from r1distill.importers.detect import parse_map
-
-    return None if mapping is None else parse_map(mapping)
 
 
 @click.command()

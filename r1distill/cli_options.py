@@ -1,4 +1,4 @@
-"""What all commands share: their options, and the exit code that a summary stands for."""
+"""What commands share: options, and the exit code that a summary stands for."""
 
 from __future__ import annotations
 
@@ -13,6 +13,18 @@ DONE, FAILED, USAGE, STILL_OWED, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes: done; error; wrong usage or recipe; finished, but some answers are still owed; interrupted."""
 Function = Callable[..., Any]
 TARGET = click.Path(path_type=Path)
+FORMAT = click.option(
+    "--format",
+    "format_name",
+    metavar="NAME",
+    help="The format of the files; default: detected. An unknown name lists all.",
+)
+MAP = click.option(
+    "--map",
+    "mapping",
+    metavar="COLUMNS",
+    help="Columns of any other format, as question=problem,answer=solution.",
+)
 
 
 class InOrder(click.Group):
@@ -21,6 +33,13 @@ class InOrder(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, as the commands stand in this file."""
         return list(self.commands)
+
+
+def columns_of(mapping: str | None) -> dict[str, str] | None:
+    """What --map says. Raises UsageError."""
+    from r1distill.importers.detect import parse_map
+
+    return None if mapping is None else parse_map(mapping)
 
 
 class Options(NamedTuple):

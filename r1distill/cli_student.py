@@ -1,4 +1,4 @@
-"""Commands for a trained student: export and serve."""
+"""Commands for the student: train, export and serve."""
 
 from __future__ import annotations
 
@@ -12,6 +12,47 @@ from r1distill.cli_options import DONE, TARGET, Options, common
 if TYPE_CHECKING:
     from r1distill.exports.gguf_model import Quant
     from r1distill.exports.summary import Format
+
+
+@click.command()
+@click.argument("target", type=TARGET, metavar="RECIPE|RUN")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only prove what would be learned, and estimate memory and time; trains nothing.",
+)
+@click.option(
+    "--emit",
+    type=TARGET,
+    metavar="DIR",
+    help="Only write tokenised rows and a YAML for `trl sft`, to train elsewhere.",
+)
+@common()
+def train(target: Path, check: bool, emit: Path | None, options: Options) -> int:
+    """Fine-tune the student on the traces that were kept.
+
+    LoRA by default; an interrupted training goes on from its last checkpoint. On several GPUs: accelerate launch -m
+    r1distill train RECIPE
+    """
+    from r1distill import train as verb
+    from r1distill.errors import InputError, UsageError
+    from r1distill.train_check import check as prove
+    from r1distill.train_check import emit as write
+    from r1distill.training_inputs import speaks
+
+    if check and emit is not None:
+        raise UsageError("--check and --emit don't go together: --emit checks, too.")
+    recipe, folder = options.open(target)
+    if check:
+        found = prove(recipe, folder, show=options.show)
+        code = options.finish(found)
+        if found.failure is not None:
+            raise InputError(found.failure)
+        return code
+    if emit is not None:
+        return options.finish(write(recipe, folder, emit, dry_run=options.dry_run, show=options.show))
+    summary = verb(recipe, folder, dry_run=options.dry_run, show=options.show)
+    return options.finish(summary) if speaks() else DONE
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""VERB evaluate: teacher, base and student on held-out problems, through one asking path and one grading path.
+"""VERB evaluate: teacher, base and student on held-out problems, asked and graded in the same way (exam.py).
 
 In: a recipe and the adapter of the last training. Out: answers in evaluate/traces/ (a ledger like a harvest's), and
 evaluate/<id>/ with answers.jsonl (one graded row per answer) and summary.json (scores, differences, sizes); the scores also
@@ -8,100 +8,72 @@ go into the card of the trained student.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from r1distill.ask import Asker
-from r1distill.asking.desk import Terms
-from r1distill.asking.owed import Wanted, owed, want
-from r1distill.checks import build_checks
-from r1distill.checks.correct import Correct
-from r1distill.checks.grading import grade_many
-from r1distill.checks.running import CodeRun
-from r1distill.errors import RecipeError
-from r1distill.ledger import Ledger, write_atomic
+from r1distill.evaluate_summary import EvaluateSummary, percent
+from r1distill.exam import evaluate_section, examine, problem_sets, sampling_of
+from r1distill.ledger import write_atomic
 from r1distill.model_card import put_scores
-from r1distill.problems import load_problems
 from r1distill.recipe import Recipe
-from r1distill.recipe_sections import EvaluateSection, PromptsSection
-from r1distill.records import Prompt, Trace, digest
+from r1distill.records import Prompt, digest
 from r1distill.run import Run, stage_id
 from r1distill.runtime import Contestant, contestants
-from r1distill.scores import MODES, Difference, GradedAnswer, Score, score_all
+from r1distill.scores import MODES, GradedAnswer, score_all
 from r1distill.show import Show
-
-
-class EvaluateSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What an evaluation found."""
-
-    stage_id: str
-    folder: str
-    scores: list[Score]
-    differences: list[Difference]
-    models: dict[str, dict[str, Any]]
-    """Per model: what it is, parameters, size in bytes."""
-    sampling: dict[str, Any]
-    in_flight: int
-    asked: int
-    still_owed: int
-    unanswered: int = 0
-    """Answers that failed for good (content filter, context length); the scores leave them out."""
-    elapsed_s: float
-    interrupted: bool = False
-    up_to_date: bool = False
-    dry_run: bool = False
-
-
-class Exam(NamedTuple):
-    """Held-out problems asked and graded."""
-
-    rows: list[GradedAnswer]
-    """In the order of models, sets, problems, samples."""
-    asked: int
-    still_owed: int
-    unanswered: int
-    interrupted: bool
 
 
 def evaluate(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None = None) -> EvaluateSummary:
     """Score the recipe's models on its held-out problems. Raises R1DistillError."""
     show, started = show or Show(0), time.monotonic()
     section = evaluate_section(recipe)
-    sets = problem_sets(recipe, section)
-    sampling = sampling_of(recipe, section)
+    sets, sampling = problem_sets(recipe, section), sampling_of(recipe, section)
     models = contestants(recipe, run, section.models, sampling)
     exam = examine(recipe, run, models, sets, dry_run=dry_run, show=show)
-    rows = exam.rows
-    settings = {"models": [m.party.model for m in models], "sampling": sampling, "samples": section.samples}
-    references = [
-        digest([name, p.id, p.question, p.answer, p.answer_kind, *([] if p.tests is None else [p.tests])])
-        for name, prompts in sets.items()
-        for p in prompts
-    ]
-    graded = [digest([row.trace_id, row.outcome, row.how, row.extracted]) for row in rows]
-    identity = stage_id(settings, [*references, *graded])
+    identity = _identity(models, sampling, section.samples, sets, exam.rows)
     done = run.latest("evaluate")
     up_to_date = done is not None and done[0].name == identity
-    scores, differences = score_all(rows)
+    scores, differences = score_all(exam.rows)
     summary = EvaluateSummary(
         stage_id=identity, folder=str(run.stage("evaluate", identity)), scores=scores, differences=differences,
         models={m.party.name: m.facts for m in models}, sampling=sampling, in_flight=recipe.harvest.max_in_flight,
         asked=exam.asked, still_owed=exam.still_owed, unanswered=exam.unanswered,
         elapsed_s=round(time.monotonic() - started, 2), interrupted=exam.interrupted, up_to_date=up_to_date, dry_run=dry_run,
     )  # fmt: skip
-    if not dry_run and not up_to_date and not exam.interrupted and rows:
-        run.save_recipe(recipe)
-        write_atomic(
-            run.stage("evaluate", identity) / "answers.jsonl",
-            b"".join(msgspec.json.encode(r) + b"\n" for r in rows),
-        )
-        run.finish_stage("evaluate", identity, msgspec.to_builtins(summary))
+    if not dry_run and not up_to_date and not exam.interrupted and exam.rows:
+        _keep(recipe, run, summary, exam.rows)
     if not dry_run and not exam.interrupted and not exam.still_owed and "student" in section.models:
         _tell_the_card(run, summary)
     return summary
+
+
+def _identity(
+    models: list[Contestant],
+    sampling: dict[str, Any],
+    samples: int,
+    sets: dict[str, list[Prompt]],
+    rows: list[GradedAnswer],
+) -> str:
+    """The id of the stage: who was asked what and how, and how the answers were graded."""
+    settings = {"models": [m.party.model for m in models], "sampling": sampling, "samples": samples}
+    references = [
+        digest([name, p.id, p.question, p.answer, p.answer_kind, *([] if p.tests is None else [p.tests])])
+        for name, prompts in sets.items()
+        for p in prompts
+    ]
+    graded = [digest([row.trace_id, row.outcome, row.how, row.extracted]) for row in rows]
+    return stage_id(settings, [*references, *graded])
+
+
+def _keep(recipe: Recipe, run: Run, summary: EvaluateSummary, rows: list[GradedAnswer]) -> None:
+    """Write evaluate/<id>/ and point `latest` there."""
+    run.save_recipe(recipe)
+    write_atomic(
+        run.stage("evaluate", summary.stage_id) / "answers.jsonl",
+        b"".join(msgspec.json.encode(r) + b"\n" for r in rows),
+    )
+    run.finish_stage("evaluate", summary.stage_id, msgspec.to_builtins(summary))
 
 
 def _tell_the_card(run: Run, summary: EvaluateSummary) -> None:
@@ -120,205 +92,3 @@ def _tell_the_card(run: Run, summary: EvaluateSummary) -> None:
     lines += [("compared", difference.sentence()) for difference in summary.differences]
     for weights in ("adapter", "model"):
         put_scores(trained[0] / weights / "README.md", lines)
-
-
-def examine(
-    recipe: Recipe,
-    run: Run,
-    models: list[Contestant],
-    sets: dict[str, list[Prompt]],
-    *,
-    dry_run: bool,
-    show: Show,
-) -> Exam:
-    """Ask each model for the answers still owed, then grade all there are; a dry run only counts. Raises R1DistillError."""
-    samples = evaluate_section(recipe).samples
-    asked, interrupted = 0, False
-    for model in models:
-        count, interrupted = _ask(recipe, run, model, sets, samples, dry_run, show)
-        asked += count
-        if interrupted:
-            break
-    if dry_run:
-        return Exam([], asked, asked, 0, interrupted)
-    code = _code_run(recipe, sets)
-    if code is not None:
-        show.note(code.box.sentence())
-    rows, still_owed, unanswered = _graded(run, models, sets, samples, code)
-    return Exam(rows, asked, still_owed, unanswered, interrupted)
-
-
-def evaluate_section(recipe: Recipe) -> EvaluateSection:
-    """The recipe's [evaluate] table. Raises RecipeError when it has none."""
-    if recipe.evaluate is None:
-        raise RecipeError(
-            "The recipe has no [evaluate] table; name held-out problems there: evaluate.problems."
-        )
-    return recipe.evaluate
-
-
-def sampling_of(recipe: Recipe, section: EvaluateSection) -> dict[str, Any]:
-    """How models are sampled: evaluate.sampling, else as the first teacher is."""
-    if section.sampling is not None:
-        return section.sampling
-    return next((teacher.sampling for teacher in recipe.teacher.values()), {})
-
-
-def problem_sets(recipe: Recipe, section: EvaluateSection) -> dict[str, list[Prompt]]:
-    """The held-out problems by the name of their set. Raises InputError, RecipeError."""
-    files = section.problems if isinstance(section.problems, dict) else {"heldout": section.problems}
-    kind = section.answer_kind or (recipe.prompts.answer_kind if recipe.prompts else "math")
-    columns = section.columns or (recipe.prompts.columns if recipe.prompts else {})
-    return {
-        name: load_problems(
-            recipe, PromptsSection(problems=file, columns=columns, answer_kind=kind, limit=section.limit)
-        )[0]
-        for name, file in files.items()
-    }  # fmt: skip
-
-
-def _wanted(
-    model: Contestant, sets: dict[str, list[Prompt]], samples: int
-) -> Iterator[tuple[str, Prompt, Wanted]]:
-    for name, prompts in sets.items():
-        for prompt in prompts:
-            messages = model.party.template.messages(prompt)
-            for sample in range(samples):
-                yield name, prompt, want(model.party, prompt, messages, sample)
-
-
-def _ask(
-    recipe: Recipe,
-    run: Run,
-    model: Contestant,
-    sets: dict[str, list[Prompt]],
-    samples: int,
-    dry_run: bool,
-    show: Show,
-) -> tuple[int, bool]:
-    """Ask one model for what is owed: (answers asked for, interrupted)."""
-    wanted = [item for _, _, item in _wanted(model, sets, samples)]
-    left = _owed(run, wanted)
-    if dry_run or not left:
-        return len(left), False
-    name = model.party.name
-    with ExitStack() as stack:
-        ledger = stack.enter_context(Ledger(run.ledger_folder("evaluate") / "part-1-of-1.jsonl"))
-        failures = stack.enter_context(Ledger(run.failures_file("evaluate")))
-        left = _owed(run, wanted)  # again with the writer lock: now nobody else is getting the same answers
-        endpoint = stack.enter_context(model.open(run.log_file(f"evaluate-{name}")))
-        asker = Asker(
-            {name: endpoint},
-            recipe.harvest,
-            ledger,
-            failures,
-            terms={name: Terms(model.price, for_traces=False)},
-            show=show,
-        )
-        tally = asker.run({name: left}, f"evaluate {name}")
-    return tally.asked, tally.interrupted
-
-
-def _owed(run: Run, wanted: list[Wanted]) -> list[Wanted]:
-    with run.index() as index:
-        index.catch_up("evaluate", run.ledger_folder("evaluate"))
-        return owed(wanted, index, "evaluate")
-
-
-def _code_run(recipe: Recipe, sets: dict[str, list[Prompt]]) -> CodeRun | None:
-    """How code answers are run: as the filter's check `correct` says; None when none are asked for, or none may be run."""
-    table = recipe.filter.checks.get("correct")
-    if table is None or not any(p.answer_kind == "code" for prompts in sets.values() for p in prompts):
-        return None
-    check = build_checks({"correct": table}, recipe.folder)["correct"]
-    return check.code if isinstance(check, Correct) else None
-
-
-def _graded(
-    run: Run, models: list[Contestant], sets: dict[str, list[Prompt]], samples: int, code: CodeRun | None
-) -> tuple[list[GradedAnswer], int, int]:
-    """(graded rows in order of models, sets, problems, samples; answers still owed; answers that failed for good)."""
-    wanted = [(name, prompt, item) for m in models for name, prompt, item in _wanted(m, sets, samples)]
-    with run.index() as index:
-        index.catch_up("evaluate", run.ledger_folder("evaluate"))
-        newest = index.newest("evaluate")
-        left = owed((item for _, _, item in wanted), index, "evaluate")
-        failed = index.final_failures("evaluate")
-    found = [(name, prompt, newest[item.slot]) for name, prompt, item in wanted if item.slot in newest]
-    lost = [
-        _failed_row(*place) for place in wanted if place[2].slot in failed and place[2].slot not in newest
-    ]
-    traces = [trace for _, trace in run.read_traces("evaluate", [ref for _, _, ref in found])]
-    kinds = [
-        (prompt.answer_kind, prompt.answer, trace.answer, prompt.tests)
-        for (_, prompt, _), trace in zip(found, traces, strict=True)
-    ]
-    rows = [
-        _row(name, prompt, trace, grade)
-        for (name, prompt, _), trace, grade in zip(found, traces, grade_many(kinds, code=code), strict=True)
-    ]
-    return [*rows, *lost], len(left), len(lost)
-
-
-def _failed_row(name: str, prompt: Prompt, item: Wanted) -> GradedAnswer:
-    """A request that failed for good counts as wrong: leaving it out would make the model look better."""
-    return GradedAnswer(
-        trace_id=f"failed:{item.slot}", who=item.teacher, problems=name, prompt_id=prompt.id, sample=item.sample,
-        lenient=False, strict=False, in_form=False, outcome="failed", extracted=None, how=None, finish="unknown",
-        completion_tokens=None, latency_s=None,
-    )  # fmt: skip
-
-
-def _row(name: str, prompt: Prompt, trace: Trace, grade: Any) -> GradedAnswer:
-    marked = grade.how is not None and not grade.how.startswith("last_")
-    return GradedAnswer(
-        trace_id=trace.id, who=trace.teacher, problems=name, prompt_id=prompt.id, sample=trace.sample,
-        lenient=grade.right(strict=False), strict=grade.right(strict=True), in_form=bool(trace.reasoning) and marked,
-        outcome=grade.outcome, extracted=grade.extracted, how=grade.how, finish=trace.finish,
-        completion_tokens=trace.usage.completion_tokens, latency_s=trace.latency_s,
-    )  # fmt: skip
-
-
-def tell(summary: EvaluateSummary, show: Show) -> None:
-    """Print the scores for people."""
-    if summary.dry_run:
-        show.note(f"An evaluation would ask for {summary.asked:,} answers; nothing was asked or written.")
-        return
-    rows = [
-        (s.who, s.problems, s.n_problems, percent(s.lenient), percent(s.strict), f"{s.in_form:.0%}", f"{s.truncated:.0%}",
-         "-" if s.tokens_mean is None else f"{s.tokens_mean:.0f}",
-         "-" if s.latency_s_median is None else f"{s.latency_s_median:.1f}")
-        for s in summary.scores
-    ]  # fmt: skip
-    columns = (
-        "model",
-        "problems",
-        "n",
-        "lenient (95%)",
-        "strict (95%)",
-        "in form",
-        "cut",
-        "tokens",
-        "s/answer",
-    )
-    show.table(f"pass@1, {summary.in_flight} in flight at most", columns, rows)
-    for difference in summary.differences:
-        show.note(difference.sentence())
-    for name, facts in summary.models.items():
-        show.note(f"{name}: {facts['what']}, {size_text(facts)}")
-    if summary.still_owed:
-        show.note(f"{summary.still_owed:,} answers are missing; run evaluate again to ask for them.")
-    if summary.unanswered:
-        show.note(f"{summary.unanswered:,} answers failed for good and are left out of the scores.")
-
-
-def percent(score: Any) -> str:
-    """'31.5% (25-38)'."""
-    return f"{score.value:.1%} ({score.low * 100:.0f}-{score.high * 100:.0f})"
-
-
-def size_text(facts: dict[str, Any]) -> str:
-    """Parameters and size for people."""
-    parameters, size = facts.get("parameters"), facts.get("bytes")
-    count = "parameters unknown" if parameters is None else f"{parameters / 1e6:,.1f}M parameters"
-    return count + ("" if size is None else f", {size / 1e6:,.1f} MB")

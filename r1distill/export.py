@@ -202,7 +202,7 @@ def _evaluated(plan: Plan, summary: ExportSummary, recipe: Recipe, run: Run, sho
 
 
 def _tell(summary: ExportSummary, show: Show) -> None:
-    from r1distill.evaluate import percent
+    from r1distill.evaluate_summary import percent
 
     form = summary.format + (f", {summary.quant}" if summary.quant else "")
     checked = (

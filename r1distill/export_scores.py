@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from r1distill.evaluate import evaluate_section, examine, problem_sets, sampling_of
+from r1distill.exam import evaluate_section, examine, problem_sets, sampling_of
 from r1distill.exports.served import tokens_per_s
 from r1distill.exports.summary import UNQUANTISED, ExportSummary
 from r1distill.ledger import storage_errors

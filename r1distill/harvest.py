@@ -6,47 +6,31 @@ manifest.json, and while it runs its progress in logs/.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
 
 import msgspec
 
 from r1distill.ask import Asker
-from r1distill.asking.account import Account, check_budget, is_paid, opened, spent
-from r1distill.asking.desk import Terms, TokenStore
+from r1distill.asking.account import Account, check_budget, spent
 from r1distill.asking.live import LiveFile
 from r1distill.asking.owed import harvest_plan
 from r1distill.asking.tally import Tally
 from r1distill.batches.ledger import slots_out
-from r1distill.errors import LockedError, StopRunError
+from r1distill.errors import StopRunError
 from r1distill.estimates import estimates
+from r1distill.harvest_files import Files, open_files
 from r1distill.harvest_summary import HarvestSummary, started, summarise
+from r1distill.harvest_terms import check_keys, terms_of
 from r1distill.index import Index
-from r1distill.ledger import Ledger, is_being_written, read_at, starting_gate
-from r1distill.logprobs.store import LogprobStore
 from r1distill.problems import ProblemSet
 from r1distill.recipe import Recipe
-from r1distill.records import Trace, split_ceiling
+from r1distill.records import Trace
 from r1distill.run import Run
 from r1distill.shards import Shard, in_shard
 from r1distill.show import Show
 from r1distill.teachers.endpoints import open_endpoint
-from r1distill.teachers.keys import api_key
 from r1distill.teachers.notes import recipe_notes
-from r1distill.teachers.providers import logprobs_body, provider
-
-RECENT = 8
-"""Earlier answers that are looked at, to know a teacher that has answered before."""
-
-
-class Files(NamedTuple):
-    """What a harvest writes, all open."""
-
-    traces: Ledger
-    failures: Ledger
-    account: Account
-    store: TokenStore | None
 
 
 def harvest(
@@ -111,8 +95,9 @@ class Harvest:
     def ask(self, limit: int | None, pilot: int | None) -> HarvestSummary:
         """Do it. A StopRunError carries the summary of what was done before."""
         if not self.run.folder.exists():
-            self._check_keys(list(self.recipe.teacher))  # before there is anything on the disk
-        with self._files() as files:
+            check_keys(self.recipe, list(self.recipe.teacher))  # before there is anything on the disk
+        with open_files(self.recipe, self.run, self.shard) as files:
+            self.warnings += files.torn
             self.run.save_recipe(self.recipe)
             self.plan.prompts = self.run.save_prompts(self.problems)
             with self.run.index() as index:
@@ -217,7 +202,7 @@ class Harvest:
     ) -> StopRunError | None:
         """One round, counted on in `tally`; returns why a teacher stopped."""
         recipe = self.recipe
-        self._check_keys(list(counts))
+        check_keys(recipe, list(counts))
         tally.given_up, tally.stopped, tally.settled_before = set(), {}, tally.settled
         with ExitStack() as stack:
             endpoints = {
@@ -228,7 +213,8 @@ class Harvest:
             }
             live = LiveFile(self.run, self.shard, sum(counts.values()))
             asker = Asker(
-                endpoints, recipe.harvest, files.traces, files.failures, tally=tally, terms=self._terms(list(counts)),
+                endpoints, recipe.harvest, files.traces, files.failures, tally=tally,
+                terms=terms_of(recipe, self.run, self.plan.parties, list(counts)),
                 spending=files.account.spending, store=files.store, escalate=recipe.harvest.escalate,
                 reasoning_required=recipe.harvest.reasoning == "required", top_logprobs=recipe.harvest.top_logprobs,
                 show=self.show, on_trace=self.on_trace, on_tick=live.write,
@@ -239,64 +225,3 @@ class Harvest:
             except StopRunError as stop:
                 return stop
         return None
-
-    def _terms(self, names: list[str]) -> dict[str, Terms]:
-        found = {}
-        for name in names:
-            section = self.recipe.teacher[name]
-            row = provider(section.provider)
-            found[name] = Terms(
-                section.price, section.max_in_flight, section.requests_per_min, section.tokens_per_min,
-                row.requests_window_s, logprobs_body(row, self.recipe.harvest.top_logprobs), self._recent(name),
-            )  # fmt: skip
-        return found
-
-    def _recent(self, name: str) -> list[Trace]:
-        """A few answers that this teacher gave before, by the same model with the same sampling."""
-        party = next(party for party in self.plan.parties if party.name == name)
-        rest, decoder = split_ceiling(party.sampling)[0], msgspec.json.Decoder(Trace)
-        with self.run.index() as index:
-            places = index.some("traces", name, RECENT)
-        lines = [
-            next(read_at(self.run.ledger_folder("traces") / file, [(at, size)])) for file, at, size in places
-        ]
-        return [t for t in map(decoder.decode, lines) if (t.model, t.sampling) == (party.model, rest)]
-
-    def _check_keys(self, names: list[str]) -> None:
-        """Raises RecipeError for a key that is missing, before anything is opened or asked."""
-        for name in names:
-            section = self.recipe.teacher[name]
-            if is_paid(self.recipe, name):
-                variable = section.api_key_env or provider(section.provider).key_variable
-                api_key(variable, f"teacher.{name}", self.recipe)
-
-    @contextmanager
-    def _files(self) -> Iterator[Files]:
-        """All that this part of the harvest writes, locked and open. Raises LockedError, StorageError."""
-        number, count = self.shard
-        folder = self.run.ledger_folder("traces")
-        with ExitStack() as stack:
-            with starting_gate(self.run.folder):
-                traces = stack.enter_context(Ledger(folder / f"part-{number}-of-{count}.jsonl"))
-                self._refuse_other_splits()
-            failures = stack.enter_context(Ledger(self.run.failures_file("traces", self.shard)))
-            self.warnings += [
-                f"{x.path}: a torn last row ({x.torn_bytes} bytes) was cut off."
-                for x in (traces, failures)
-                if x.torn_bytes
-            ]
-            account = stack.enter_context(opened(self.recipe, self.run, self.shard))
-            store: TokenStore | None = None
-            if self.recipe.harvest.top_logprobs:
-                store = stack.enter_context(
-                    LogprobStore(self.run.folder / "logprobs", f"part-{number}-of-{count}")
-                )
-            yield Files(traces, failures, account, store)
-
-    def _refuse_other_splits(self) -> None:
-        """Raises LockedError while a harvest of this run goes on that is split in another way: both would ask the same."""
-        for path in self.run.ledger_folder("traces").glob("part-*-of-*.jsonl"):
-            if not path.name.endswith(f"-of-{self.shard[1]}.jsonl") and is_being_written(path):
-                raise LockedError(
-                    f"Another harvest of this run is writing {path}, split in another way; wait for it, then run again."
-                )

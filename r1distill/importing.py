@@ -2,14 +2,12 @@
 trace files that anybody wrote (import_files.py).
 
 In: run folders (or their traces/part-*.jsonl files), files of any format. Out: traces/part-import-DIGEST.jsonl of this run, one
-per source file, the rows byte for byte; failures that are final; log-probabilities, also those that a killed harvest left in
-spools. Importing again adds only what is new there. Shards of one harvest need no import: their files simply join when they are
-copied into one folder.
+per source file, the rows byte for byte; failures that are final; log-probabilities (import_logprobs.py). Importing again adds
+only what is new there. Shards of one harvest need no import: their files simply join when they are copied into one folder.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -19,12 +17,21 @@ import msgspec
 
 from r1distill.asking.owed import harvest_wanted
 from r1distill.errors import InputError, R1DistillError, UsageError
-from r1distill.import_files import NO_FILES, carry_prompts, holds_own_traces, open_files, take_files
+from r1distill.filtering.tracefiles import TraceFiles
+from r1distill.import_files import (
+    NO_FILES,
+    FilesTaken,
+    carry_prompts,
+    holds_own_traces,
+    open_files,
+    take_files,
+)
+from r1distill.import_logprobs import copy_logprobs
+from r1distill.import_summary import ImportSummary, lines
 from r1distill.imported import imported_prompts, is_imported
 from r1distill.importers.detect import chosen_formats
 from r1distill.index import content_digest
-from r1distill.ledger import Ledger, read_lines, storage_errors, write_atomic
-from r1distill.logprobs.spool import FILE_NAME, whole_frames
+from r1distill.ledger import Ledger, read_lines
 from r1distill.problems import ProblemSet
 from r1distill.queries import batched
 from r1distill.recipe import Recipe
@@ -36,35 +43,6 @@ CHUNK = 500
 LISTED = 5
 """So many unreadable rows are named; the others are counted."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-
-class ImportSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What an import did."""
-
-    files: int
-    traces: int
-    """Taken over now."""
-    had: int
-    """In this run already."""
-    failures: int
-    """Final failures taken over: their slots are not asked again."""
-    wanted: int | None
-    """Of the traces taken over now, those that the recipe of this run asks for; None when that can't be told."""
-    logprob_files: int
-    """Files of log-probabilities taken over."""
-    unreadable: list[str]
-    """FILE: byte OFFSET of the first rows that are no traces; they stay where they are."""
-    unreadable_rows: int
-    """How many there are in all."""
-    from_files: int = 0
-    """Of the traces taken over now, those that files of others held: the filter of this run uses all of them."""
-    skipped: int = 0
-    """Rows of such files that are no traces."""
-    skipped_file: str = ""
-    """Where those are listed with file, line and reason."""
-    notes: list[str] = []
-    """What else is to be told of such files."""
-    dry_run: bool = False
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -80,11 +58,20 @@ class Found:
     """What was found while importing."""
 
     def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        """Of traces (taken over), had, failures, logprob_files: as the summary has them."""
         self.slots: Counter[str] = Counter()
         """How many traces of each slot were taken over; without those that came from files of others."""
         self.from_files = 0
         self.unreadable: list[str] = []
         self.unreadable_rows = 0
+
+    def count(self, trace: Trace) -> None:
+        """Count one that was taken over from a run of ours."""
+        if is_imported(trace.slot, trace.id):
+            self.from_files += 1
+        else:
+            self.slots[trace.slot] += 1
 
     def pass_over(self, place: str) -> None:
         """Count a row that is no trace."""
@@ -110,41 +97,56 @@ def import_runs(
     """
     show = show or Show(0)
     chosen_formats(format, columns)  # a wrong name is said before anything is read
-    theirs = [
-        place for place in places if place.is_file() and (format or columns or not holds_own_traces(place))
-    ]
-    ours = [place for place in places if place not in theirs]
+    theirs, ours = _parted(places, is_described=bool(format or columns))
     sources = [source for place in ours for source in _sources(place, run)]
-    kind: AnswerKind = recipe.prompts.answer_kind if recipe and recipe.prompts else "math"
-    read = open_files(theirs, kind, format, columns) if theirs else None
-    total = {"traces": 0, "had": 0, "failures": 0, "logprob_files": 0}
+    read = open_files(theirs, _kind(recipe), format, columns) if theirs else None
     found = Found()
-    taken = take_files(read, run, dry_run=dry_run) if read is not None else NO_FILES
-    if theirs:
-        total |= {"traces": taken.traces, "had": taken.had}
-        found.from_files = taken.traces
-        _tell(show, ", ".join(map(str, theirs)), taken.traces, taken.had, dry_run)
+    taken = _take_theirs(read, run, dry_run, found, show) if read is not None else NO_FILES
     for place in ours if not dry_run else ():
         carry_prompts(place, run)
     for source in sources:
-        counts = _import(source, run, dry_run, found)
-        for key, count in counts.items():
-            total[key] += count
-        _tell(show, str(source.traces), counts["traces"], counts["had"], dry_run)
-    if not dry_run and total["traces"]:
-        with run.index() as index:
-            index.catch_up("traces", run.ledger_folder("traces"))
-        if recipe is not None:
-            _save_problems(recipe, run)
-    summary = ImportSummary(
-        files=len(sources) + len(theirs), wanted=_wanted(recipe, found.slots), unreadable=found.unreadable,
-        unreadable_rows=found.unreadable_rows, from_files=found.from_files, skipped=taken.skipped,
-        skipped_file=taken.skipped_file, notes=taken.notes, dry_run=dry_run, traces=total["traces"], had=total["had"],
-        failures=total["failures"], logprob_files=total["logprob_files"],
-    )  # fmt: skip
+        _import(source, run, dry_run, found, show)
+    if not dry_run and found.counts["traces"]:
+        _settle(run, recipe)
+    summary = _summary(found, len(sources) + len(theirs), taken, _wanted(recipe, found.slots), dry_run)
     for line in lines(summary):
         show.note(line)
     return summary
+
+
+def _parted(places: list[Path], is_described: bool) -> tuple[list[Path], list[Path]]:
+    """(files of others, runs and trace files of ours); when their format `is_described`, files are of others."""
+    theirs = [place for place in places if place.is_file() and (is_described or not holds_own_traces(place))]
+    return theirs, [place for place in places if place not in theirs]
+
+
+def _kind(recipe: Recipe | None) -> AnswerKind:
+    return recipe.prompts.answer_kind if recipe and recipe.prompts else "math"
+
+
+def _take_theirs(read: TraceFiles, run: Run, dry_run: bool, found: Found, show: Show) -> FilesTaken:
+    taken = take_files(read, run, dry_run=dry_run)
+    found.counts.update(traces=taken.traces, had=taken.had)
+    found.from_files = taken.traces
+    _tell(show, ", ".join(map(str, read.files)), taken.traces, taken.had, dry_run)
+    return taken
+
+
+def _settle(run: Run, recipe: Recipe | None) -> None:
+    """Bring index and problems of the run up to what was taken over."""
+    with run.index() as index:
+        index.catch_up("traces", run.ledger_folder("traces"))
+    if recipe is not None:
+        _save_problems(recipe, run)
+
+
+def _summary(found: Found, files: int, taken: FilesTaken, wanted: int | None, dry_run: bool) -> ImportSummary:
+    counts = found.counts
+    return ImportSummary(
+        files=files, traces=counts["traces"], had=counts["had"], failures=counts["failures"], wanted=wanted,
+        logprob_files=counts["logprob_files"], unreadable=found.unreadable, unreadable_rows=found.unreadable_rows,
+        from_files=found.from_files, skipped=taken.skipped, skipped_file=taken.skipped_file, notes=taken.notes, dry_run=dry_run,
+    )  # fmt: skip
 
 
 def _tell(show: Show, where: str, new: int, had: int, dry_run: bool) -> None:
@@ -164,21 +166,6 @@ def _save_problems(recipe: Recipe, run: Run) -> None:
         else:
             return
         run.save_recipe(recipe)
-
-
-def lines(summary: ImportSummary) -> list[str]:
-    """What is to be told of an import beyond its files, as sentences."""
-    told = list(summary.notes)
-    told += [f"{place}: no trace of ours; left out." for place in summary.unreadable]
-    if more := summary.unreadable_rows - len(summary.unreadable):
-        told.append(f"... and {more:,} more rows that are no trace of ours.")
-    own = summary.traces - summary.from_files
-    if own and summary.wanted is not None:
-        why = "" if summary.wanted else ": other teacher, model, template, problems or sampling"
-        told.append(f"{summary.wanted:,} of these {own:,} traces are wanted by this recipe{why}.")
-    if summary.from_files:
-        told.append(f"{summary.from_files:,} traces come from files of others; filter uses all of them.")
-    return told
 
 
 def _wanted(recipe: Recipe | None, taken: Counter[str]) -> int | None:
@@ -205,8 +192,18 @@ def _sources(place: Path, run: Run) -> list[Source]:
     return [Source(first, failures, place / "logprobs"), *(Source(path, [], None) for path in others)]
 
 
-def _import(source: Source, run: Run, dry_run: bool, found: Found) -> dict[str, int]:
+def _import(source: Source, run: Run, dry_run: bool, found: Found, show: Show) -> None:
     name = digest(str(source.traces.resolve()))[:12]
+    counts = _import_traces(source.traces, run, name, dry_run, found)
+    found.counts.update(counts)
+    found.counts["failures"] += _import_failures(source.failures, run, name, dry_run)
+    if source.logprobs:
+        found.counts["logprob_files"] += copy_logprobs(source.logprobs, run, name, dry_run)
+    _tell(show, str(source.traces), counts["traces"], counts["had"], dry_run)
+
+
+def _import_traces(path: Path, run: Run, name: str, dry_run: bool, found: Found) -> dict[str, int]:
+    """Take over rows that this run does not hold; returns how many are new (`traces`) and how many were there (`had`)."""
     counts = {"traces": 0, "had": 0}
     taken: set[str] = set()
     with ExitStack() as stack:
@@ -214,21 +211,17 @@ def _import(source: Source, run: Run, dry_run: bool, found: Found) -> dict[str, 
         ledger = None if dry_run else stack.enter_context(Ledger(target))
         index = stack.enter_context(run.index(write=not dry_run))
         index.catch_up("traces", run.ledger_folder("traces"))
-        for chunk in batched(_traces(source.traces, found), CHUNK):
+        for chunk in batched(_traces(path, found), CHUNK):
             have = index.contents("traces", [trace.id for trace, _ in chunk])
             for trace, line in chunk:
                 mark = content_digest(line)
                 is_new = mark not in have and mark not in taken
                 counts["traces" if is_new else "had"] += 1
                 taken.add(mark)
-                if is_new and is_imported(trace.slot, trace.id):
-                    found.from_files += 1
-                elif is_new:
-                    found.slots[trace.slot] += 1
+                if is_new:
+                    found.count(trace)
                 if is_new and ledger is not None:
                     ledger.append_line(line)
-    counts["failures"] = _import_failures(source.failures, run, name, dry_run)
-    counts["logprob_files"] = _import_logprobs(source.logprobs, run, name, dry_run) if source.logprobs else 0
     return counts
 
 
@@ -261,47 +254,3 @@ def _import_failures(paths: list[Path], run: Run, name: str, dry_run: bool) -> i
             for line in rows.values():
                 ledger.append_line(line)
     return len(rows)
-
-
-def _import_logprobs(source: Path, run: Run, name: str, dry_run: bool) -> int:
-    """Copy log-probabilities that are not there yet, under names by which readers find them; returns how many files.
-
-    Current spools are read first and numbered files listed after: what a writer rotates meanwhile is then in one of both.
-    """
-    folder = run.folder / "logprobs"
-    spools = {
-        path.name: whole_frames(path) for path in sorted(source.glob("*.spool")) if not _number_of(path)
-    }
-    new = 0
-    for stem in sorted({path.stem for path in source.glob("*") if _number_of(path)}):
-        kinds = [f"{stem}.{kind}" for kind in ("spool", "parquet")]
-        pairs = [(source / file, folder / f"import-{name}-{file}") for file in kinds]
-        if not any(copy.exists() for _, copy in pairs):
-            new += 1
-            if not dry_run:
-                _copy_first(pairs)
-    for spool, frames in spools.items():
-        copy = folder / f"import-{name}-{spool}"
-        old = whole_frames(copy)
-        if not old.endswith(frames):
-            new += 1
-            if not dry_run:  # a spool that has been emptied since keeps what was in it
-                write_atomic(copy, frames if frames.startswith(old) else old + frames)
-    return new
-
-
-def _number_of(path: Path) -> str:
-    """The number of a rotated spool or Parquet file; "" for other files."""
-    match = FILE_NAME.fullmatch(path.name)
-    return match["number"] if match else ""
-
-
-def _copy_first(pairs: list[tuple[Path, Path]]) -> None:
-    """Copy the first original that is there: a spool that its writer has converted meanwhile is a Parquet file now."""
-    for original, copy in pairs:
-        part = copy.with_name(copy.name + ".part")
-        with storage_errors(copy), suppress(FileNotFoundError):
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(original, part)
-            part.replace(copy)
-            return

@@ -15,7 +15,7 @@ import msgspec
 from r1distill.checks import Check, Job, build_checks
 from r1distill.errors import InputError
 from r1distill.evaluate import evaluate
-from r1distill.evaluate import tell as tell_scores
+from r1distill.evaluate_summary import tell as tell_scores
 from r1distill.filter import filter as filter_traces
 from r1distill.filtering.judging import check_judges
 from r1distill.harvest import harvest

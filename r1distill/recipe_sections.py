@@ -5,9 +5,6 @@ The text under each field is its documentation: `r1distill recipe --explain` pri
 
 from __future__ import annotations
 
-import os
-import re
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -265,55 +262,3 @@ class EvaluateSection(Section):
 
     _check_columns = field_validator("columns")(recipe_values.known_columns)
     _check_sampling = field_validator("sampling")(recipe_values.sampling)
-
-
-class Recipe(Section):
-    """A whole run."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Name of the run folder: runs/NAME beside the recipe, unless --run says otherwise."""
-    env_file: str | None = None
-    """A .env file with keys, for those that are not in the environment; it is read, never copied."""
-    prompts: PromptsSection | None = None
-    """The problems and the template."""
-    teacher: dict[str, TeacherSection] = {}
-    """One table per teacher: [teacher.r1]."""
-    judge: dict[str, TeacherSection] = {}
-    """Models that only judge, with the keys of a teacher: [judge.critic]; the check judge names them, the harvest never asks
-    them."""
-    harvest: HarvestSection = Field(default_factory=HarvestSection)
-    """Answers per problem, pace, timeouts."""
-    filter: FilterSection = Field(default_factory=FilterSection)
-    """Checks and selection."""
-    student: StudentSection | None = None
-    """The model to fine-tune."""
-    train: TrainSection = Field(default_factory=TrainSection)
-    """Objective, LoRA, SFT settings."""
-    evaluate: EvaluateSection | None = None
-    """Held-out problems and sampling."""
-    folder: Path = Field(default=Path(), exclude=True, repr=False)
-    """What relative paths are relative to."""
-    source: Path | None = Field(default=None, exclude=True, repr=False)
-    """The file it was read from; None when it came from a run folder or from Python."""
-
-    @field_validator("teacher", "judge")
-    @classmethod
-    def _teacher_names(cls, teachers: dict[str, TeacherSection]) -> dict[str, TeacherSection]:
-        for name in teachers:
-            if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-                raise ValueError(f"{name!r} is no teacher name: use letters, digits, dot, dash, underscore")
-        return teachers
-
-    @model_validator(mode="after")
-    def _one_name_one_model(self) -> Recipe:
-        both = [name for name in self.judge if name in self.teacher]
-        if both:
-            raise ValueError(
-                f"[judge.{both[0]}] and [teacher.{both[0]}] have one name: call one of them otherwise"
-            )
-        return self
-
-    def path(self, text: str) -> Path:
-        """`text` as a path, relative to the recipe's folder; ~ is the home folder."""
-        path = Path(text)
-        return Path(os.path.expanduser(path)) if text.startswith("~") else self.folder / path  # noqa: PTH111 - never raises

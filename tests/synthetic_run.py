@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from r1distill.asking.owed import Wanted, harvest_wanted
-from r1distill.evaluate import EvaluateSummary
+from r1distill.evaluate_summary import EvaluateSummary
 from r1distill.filter import filter
 from r1distill.ledger import Ledger
 from r1distill.problems import load_problems

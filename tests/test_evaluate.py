@@ -13,7 +13,8 @@ from fake_teacher import Act, FakeTeacher, Request, answer, error
 from small_run import KEY, KEY_VARIABLE, SmallRun, holds_key
 
 from r1distill.errors import InputError, RecipeError, StopRunError
-from r1distill.evaluate import EvaluateSummary, evaluate, tell
+from r1distill.evaluate import evaluate
+from r1distill.evaluate_summary import EvaluateSummary, tell
 from r1distill.show import Show
 from r1distill.teachers import retry
 

@@ -389,15 +389,15 @@ def test_what_another_harvest_got_meanwhile_is_not_asked_again(
     module = importlib.import_module(
         "r1distill.harvest"
     )  # the package's attribute of this name is the function
-    real, entered = module.Harvest._files, []
+    real, entered = module.open_files, []
 
-    def after_another(self: Any) -> Any:
+    def after_another(*part: Any) -> Any:
         if not entered:
             entered.append(True)
             world.harvest()
-        return real(self)
+        return real(*part)
 
-    monkeypatch.setattr(module.Harvest, "_files", after_another)
+    monkeypatch.setattr(module, "open_files", after_another)
     assert world.harvest().asked == 0
     assert world.asked() == 6
 

@@ -11,17 +11,15 @@ from pathlib import Path
 import pytest
 from fake_teacher import FakeTeacher, Request, answer, error
 from small_run import KEY, KEY_VARIABLE, SmallRun
+from test_import_logprobs import record_of, texts_of
 
 from r1distill.errors import InputError, UsageError
 from r1distill.filter import filter
-from r1distill.importing import import_runs, lines
-from r1distill.logprobs import store as logprob_store
-from r1distill.logprobs.reading import read
+from r1distill.import_summary import lines
+from r1distill.importing import import_runs
 from r1distill.logprobs.store import LogprobStore
-from r1distill.logprobs.tokens import TokenLogprobs
 from r1distill.recipe import parse_recipe
 from r1distill.run import Run
-from r1distill.teachers.logprobs import decode
 
 
 @pytest.fixture
@@ -139,87 +137,15 @@ def test_an_import_does_not_need_the_recipes_problems(world: SmallRun) -> None:
     assert (summary.traces, summary.wanted) == (10, None)
 
 
-def record_of(text: str) -> TokenLogprobs:
-    record = decode({"content": [{"token": text, "logprob": -0.5}] * 3}, 0)
-    assert record is not None
-    return record
-
-
-def killed_store(folder: Path, texts: dict[str, str]) -> None:
-    """Keep a record of each text, and end as by a kill: what is not rotated stays in the spool."""
-    store = LogprobStore(folder, "part-1-of-1")
-    store.__enter__()
-    for trace_id, text in texts.items():
-        store.append(trace_id, "slot", record_of(text))
-    store._close()
-
-
-def texts_of(run: Run) -> dict[str, str]:
-    return {trace_id: record.token_list()[0].decode() for trace_id, record in read(run.folder / "logprobs")}
-
-
-def test_log_probabilities_in_spools_come_along(world: SmallRun) -> None:
+def test_log_probabilities_come_along(world: SmallRun) -> None:
     source, run = world.run.folder, other(world)
-    folder = source / "logprobs"
-    with LogprobStore(folder, "part-1-of-1") as store:
-        store.append("a", "slot", record_of("in a file"))
-        store.append("b", "slot", record_of("older"))
-    killed_store(folder, {"c": "rotated"})
-    (folder / "part-1-of-1.spool").rename(folder / "part-1-of-1.00002.spool")
-    (folder / "part-1-of-1.spool").touch()
-    shutil.copytree(folder, source / "before")
-    killed_store(folder, {"b": "newer"})  # opening may convert 00002; put it back as it was
-    for path in (source / "before").glob("*.0*"):
-        shutil.copy(path, folder)
-    (folder / "part-1-of-1.00002.parquet").unlink(missing_ok=True)
-    with (folder / "part-1-of-1.spool").open("ab") as file:
-        file.write(b"torn")
-    assert import_runs([source], run, dry_run=True).logprob_files == 3
+    with LogprobStore(source / "logprobs", "part-1-of-1") as store:
+        store.append("a", "slot", record_of("kept"))
+    assert import_runs([source], run, dry_run=True).logprob_files == 1
     assert not run.folder.exists()
-    assert import_runs([source], run).logprob_files == 3
-    expected = {"a": "in a file", "b": "newer", "c": "rotated"}
-    assert texts_of(run) == expected
+    assert import_runs([source], run).logprob_files == 1
+    assert texts_of(run) == {"a": "kept"}
     assert import_runs([source], run).logprob_files == 0
-    killed_store(folder, {"d": "grown"})  # cuts the torn tail, converts 00002
-    assert import_runs([source], run).logprob_files == 1
-    assert texts_of(run) == {**expected, "d": "grown"}
-    with LogprobStore(folder, "part-1-of-1") as store:
-        store.append("e", "slot", record_of("at last"))
-    assert import_runs([source], run).logprob_files == 1
-    assert texts_of(run) == {**expected, "d": "grown", "e": "at last"}
-    assert import_runs([source], run).logprob_files == 0
-    assert not list((run.folder / "logprobs").glob("*.part"))
-
-
-def test_a_spool_that_was_emptied_since_keeps_what_was_in_it(world: SmallRun) -> None:
-    source, run = world.run.folder, other(world)
-    killed_store(source / "logprobs", {"a": "first"})
-    import_runs([source], run)
-    (source / "logprobs" / "part-1-of-1.spool").write_bytes(b"")
-    import_runs([source], run)
-    killed_store(source / "logprobs", {"b": "second"})
-    import_runs([source], run)
-    assert texts_of(run) == {"a": "first", "b": "second"}
-
-
-def test_a_spool_that_is_converted_while_it_is_copied(
-    world: SmallRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, run = world.run.folder, other(world)
-    folder = source / "logprobs"
-    killed_store(folder, {"a": "rotated"})
-    rotated = (folder / "part-1-of-1.spool").rename(folder / "part-1-of-1.00001.spool")
-    real = shutil.copyfile
-
-    def overtaken(original: Path, copy: Path) -> object:
-        if rotated.exists():
-            logprob_store._convert(rotated)
-        return real(original, copy)
-
-    monkeypatch.setattr(shutil, "copyfile", overtaken)
-    assert import_runs([source], run).logprob_files == 1
-    assert texts_of(run) == {"a": "rotated"}
-    assert [path.suffix for path in (run.folder / "logprobs").iterdir()] == [".parquet"]
 
 
 def test_what_is_no_run(world: SmallRun, tmp_path: Path) -> None:

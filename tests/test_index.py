@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from r1distill import index as module
+from r1distill import index_file as module
 from r1distill.errors import StorageError
 from r1distill.index import Index
 from r1distill.ledger import Ledger, read_at

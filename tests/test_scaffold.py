@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from r1distill.errors import InputError, R1DistillError, UsageError
-from r1distill.evaluate import problem_sets
+from r1distill.exam import problem_sets
 from r1distill.pipeline import check_recipe
 from r1distill.problems import load_problems
 from r1distill.prompts import load_template

@@ -7,26 +7,25 @@ for a reason that no retry can cure, falls silent, or costs more than the budget
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from r1distill.asking.attempts import Asking, NotSent
 from r1distill.asking.billing import Bills
 from r1distill.asking.desk import Desk, Terms
-from r1distill.asking.exchange import failure_of, hiding_error, request_body, trace_of
+from r1distill.asking.exchange import failure_of, hiding_error, trace_of
 from r1distill.asking.noticing import Noticing
 from r1distill.asking.owed import Wanted, escalated
 from r1distill.asking.patience import Patience
 from r1distill.errors import StopRunError
-from r1distill.records import Trace, trace_id_of
+from r1distill.records import Trace
 from r1distill.teachers.client import ChatClient, Endpoint
 from r1distill.teachers.limits import NO_LIMITS, limits_of
 from r1distill.teachers.logprobs import decode
-from r1distill.teachers.money import most_prompt_tokens, worst_case_usd
+from r1distill.teachers.money import most_prompt_tokens
 from r1distill.teachers.pace import Pace
 from r1distill.teachers.refusals import Action, Refusal
 from r1distill.teachers.replies import Reply
-from r1distill.teachers.retry import policy
 
 FIRST_IN_FLIGHT = 2
 """Requests under way until it is known that a teacher shows its reasoning, where the recipe requires that."""
@@ -112,10 +111,10 @@ class Lane:
 
         `again`: it is such a one itself, and counted already.
         """
-        asking = _Asking(self, item)
+        asking = Asking(self, item)
         try:
             reply = await asking.reply()
-        except _NotSent as never:
+        except NotSent as never:
             if again:
                 self.desk.tally.escalated -= 1
             else:
@@ -142,7 +141,7 @@ class Lane:
         mean = self._mean_tokens if self._answers else (item.max_tokens or 4096) / 4
         return most_prompt_tokens(item.messages) / 4 + mean
 
-    def _record(self, item: Wanted, reply: Reply, asking: _Asking) -> Trace:
+    def _record(self, item: Wanted, reply: Reply, asking: Asking) -> Trace:
         desk = self.desk
         trace = trace_of(item, reply, self.bills.of(reply), asking.attempts, asking.latency_s)
         alternatives = self._keep_logprobs(item, reply, trace)
@@ -221,83 +220,3 @@ class Lane:
         finally:
             for wait in waits:
                 wait.cancel()
-
-
-class _NotSent(Exception):
-    """A request that was never sent, since the lane stopped or the budget does not cover it."""
-
-    def __init__(self, no_money: bool) -> None:
-        self.no_money = no_money
-
-
-class _Asking:
-    """The attempts for one answer."""
-
-    def __init__(self, lane: Lane, item: Wanted) -> None:
-        self.lane, self.item = lane, item
-        self.body = request_body(item, lane.terms.logprobs_body)
-        self.trace_id = trace_id_of(item.slot, item.max_tokens)
-        self.tokens = lane.expected_tokens(item)
-        self.attempts, self.latency_s = 0, 0.0
-        self._last: Refusal | None = None
-
-    async def reply(self) -> Reply:
-        """The answer. Raises the last Refusal, or _NotSent."""
-        try:
-            return await self._attempt()  # without the retry machinery: most requests need none
-        except Refusal as refused:
-            if refused.action is not Action.RETRY:
-                raise
-            first = refused
-        lane, pending = self.lane, [first]
-
-        async def again() -> Reply:
-            if pending:
-                raise pending.pop()
-            return await self._attempt()
-
-        retrying = policy(lane.desk.limits.max_attempts, lane.pause, lane.ever_answered, lane.stopped.is_set)
-        answer: Reply = await retrying(again)
-        return answer
-
-    async def _attempt(self) -> Reply:
-        lane = self.lane
-        if lane.stopped.is_set() and self._last is not None:
-            raise self._last
-        if not await lane.pace.enter(self.tokens):
-            raise self._last or _NotSent(no_money=False)
-        # Only now: who waits for the gate holds no money back, and is no spending if the process is killed.
-        if not lane.endpoint.local and not await self._reserved():
-            raise _NotSent(no_money=True)
-        started = time.monotonic()
-        self.attempts += 1
-        lane.desk.tally.attempts += 1
-        try:
-            return await lane.ask(self.body)
-        except Refusal as refused:
-            lane.pace.refund(self.tokens)
-            self._note(refused)
-            raise
-        finally:
-            self.latency_s = time.monotonic() - started
-            lane.pace.leave()
-
-    async def _reserved(self) -> bool:
-        """Set the worst case aside; False, with the place at the gate given back, when the budget does not cover it."""
-        fits = False
-        try:
-            fits = await self.lane.desk.purse.reserve(self.trace_id, self._worst_usd())
-        finally:
-            if not fits:
-                self.lane.pace.leave()
-        return fits
-
-    def _note(self, refused: Refusal) -> None:
-        self._last = refused
-        if refused.action is Action.RETRY:
-            self.lane.desk.tally.retries[refused.error_class] += 1
-        self.lane.refused(refused)
-        self.lane.bills.discarded(self.trace_id, refused)
-
-    def _worst_usd(self) -> float | None:
-        return worst_case_usd(self.item.messages, self.item.max_tokens, self.lane.terms.price)

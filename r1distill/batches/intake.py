@@ -11,20 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from r1distill.asking.exchange import failure_of, trace_of
 from r1distill.asking.owed import Wanted
 from r1distill.batches.files import NEVER_ASKED, Result, read_results
-from r1distill.batches.ledger import Batch, read_items, request_file
-from r1distill.batches.waiting import Waiting
-from r1distill.errors import InputError
 from r1distill.ledger import Ledger, read_lines
 from r1distill.recipe import Recipe
 from r1distill.recipe_sections import PriceSection
-from r1distill.records import Message, trace_id_of
+from r1distill.records import trace_id_of
 from r1distill.run import Run
 from r1distill.teachers.money import cost_usd
 from r1distill.teachers.refusals import Action, Refusal
@@ -35,41 +31,6 @@ MOST_PLACES = 20
 """So many odd lines are told by their place; the rest is counted."""
 Find = Callable[[str], Wanted | None]
 """What a custom_id is for."""
-
-
-class CollectSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a collect or an import took in."""
-
-    collected: list[str]
-    """Names of the batches that are done with."""
-    traces: int = 0
-    truncated: int = 0
-    failed_final: int = 0
-    failed_open: int = 0
-    """Lines with an error that may pass; owed again."""
-    never_asked: int = 0
-    """Lines that the provider did not get to (expired, cancelled) or lost; owed again."""
-    already: int = 0
-    """Answers that were there before."""
-    duplicates: int = 0
-    """Lines whose custom_id came twice in these files."""
-    unknown: int = 0
-    """Lines whose custom_id belongs to no answer that is wanted."""
-    torn: int = 0
-    """Lines that can't be read."""
-    odd: list[str] = []
-    """The first of these three, as FILE: line N: what it is."""
-    cost_usd: float | None = None
-    """Of the traces, by the teacher's own figures or the recipe's price; None when any is unknown."""
-    without_reasoning: int = 0
-    out: int = 0
-    """Answers that still wait in batches or in exported files."""
-    exported: int = 0
-    """Of these, the ones in exported files."""
-    still_owed: int = 0
-    """Of what was waited for: slots that still wait, and those that came back without an answer."""
-    dry_run: bool = False
-    warnings: list[str] = []
 
 
 class Intake:
@@ -215,92 +176,6 @@ def _recorded(path: Path, start: int | None) -> set[str]:
     }
 
 
-class Requests:
-    """What the lines of a batch asked, by custom_id; messages are read from its request file when they are needed."""
-
-    def __init__(self, run: Run, batch: Batch) -> None:
-        """Read what its lines are for. Raises InputError when a file of the batch is gone."""
-        self._path, self._teacher = request_file(run, batch.name), batch.teacher
-        items = read_items(run, batch.name)
-        if not self._path.exists():
-            raise InputError(
-                f"{self._path} is gone: it says what the batch {batch.name} asked. Put it back, then collect again."
-            )
-        lines = read_lines(self._path)
-        self.items = {
-            item.id: (item, offset, len(line)) for item, (offset, line) in zip(items, lines, strict=False)
-        }
-
-    def find(self, custom_id: str) -> Wanted | None:
-        """The wanted answer of a line, or None."""
-        if custom_id not in self.items:
-            return None
-        item, offset, length = self.items[custom_id]
-        with self._path.open("rb") as file:
-            file.seek(offset)
-            messages = msgspec.json.decode(file.read(length), type=_Line).body.messages
-        return Wanted(
-            item.slot, item.prompt_id, item.sample, self._teacher, item.model, messages, item.sampling
-        )
-
-
-class _Body(msgspec.Struct):
-    messages: list[Message]
-
-
-class _Line(msgspec.Struct):
-    body: _Body
-
-
 def trace_id(item: Wanted) -> str:
     """The id of the trace that an answer will be: the custom_id of its request."""
     return trace_id_of(item.slot, item.max_tokens)
-
-
-class Totals:
-    """What several batches came to."""
-
-    def __init__(self) -> None:
-        self.collected: list[str] = []
-        self.counts: Counter[str] = Counter()
-        self.odd: list[str] = []
-        self.warnings: list[str] = []
-        self.cost_usd, self.cost_unknown = 0.0, False
-
-    def add(self, intake: Intake, batch: Batch | None, missing: int) -> None:
-        """Add one intake, of a batch or of files."""
-        self.counts.update(intake.counts)
-        self.odd += intake.odd[: MOST_PLACES - len(self.odd)]
-        self.cost_usd += intake.cost_usd
-        self.cost_unknown |= intake.cost_unknown
-        if batch is not None:
-            self.collected.append(batch.name)
-            if missing:
-                why = f" ({batch.message})" if batch.message else ""
-                self.warnings.append(
-                    f"{batch.name} ended as {batch.status}{why}: {missing:,} of {batch.lines:,} answers did not come."
-                )
-
-    def summary(self, left: Waiting, dry_run: bool = False) -> CollectSummary:
-        """All of it."""
-        c = self.counts
-        names = ("traces", "truncated", "failed_final", "failed_open", "never_asked", "already", "duplicates", "unknown",
-                 "torn", "without_reasoning")  # fmt: skip
-        facts: dict[str, Any] = {name: c[name] for name in names}
-        return CollectSummary(
-            collected=self.collected, odd=self.odd, out=left.total, exported=left.exported, dry_run=dry_run,
-            warnings=[*self.warnings, *self._refused()], cost_usd=None if self.cost_unknown else self.cost_usd,
-            still_owed=left.total + c["failed_open"] + c["never_asked"], **facts,
-        )  # fmt: skip
-
-    def _refused(self) -> list[str]:
-        told = {
-            name.removeprefix("class "): count
-            for name, count in self.counts.items()
-            if name.startswith("class ")
-        }
-        return (
-            [f"Lines without an answer: {', '.join(f'{count:,} {name}' for name, count in told.items())}."]
-            if told
-            else []
-        )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,29 +19,27 @@ import msgspec
 from msgspec.structs import replace
 
 from r1distill.errors import InputError
+from r1distill.filtering import files_told
 from r1distill.filtering.judged import About, about_of, read_place
 from r1distill.filtering.known_files import Spot, fingerprints
 from r1distill.filtering.known_lines import KnownLine, KnownLines, LineAgain, Problem
+from r1distill.filtering.line_ids import Names
+from r1distill.filtering.line_reader import LineReader
 from r1distill.filtering.measure import Place, Source
 from r1distill.filtering.problem_set import ProblemSet
-from r1distill.filtering.request_files import NO_TRACE, answer_files, why_unread
+from r1distill.filtering.request_files import answer_files
 from r1distill.imported import sibling_prompts
-from r1distill.importers import Context, Detector, Found, Unread, reply_of, traces_of
+from r1distill.importers import Found
 from r1distill.importers.detect import chosen_formats
-from r1distill.importers.fields import read_row
 from r1distill.importers.lines import Line
 from r1distill.importers.readers import first_bytes, lines_of
-from r1distill.importers.scratch import Requests, Scratch, Skipped
-from r1distill.importers.table import QUESTION, REPLY
+from r1distill.importers.scratch import Scratch
 from r1distill.index import Index
 from r1distill.records import AnswerKind, Prompt, Trace
 from r1distill.thinking import Split
 
 READER_VERSION = 3
 """Raised when the same file gives other traces."""
-QUIET = ("plain", "r1distill")
-"""Formats that need no mention."""
-MOST_FIELDS = 1_000
 
 
 class Taken(NamedTuple):
@@ -63,26 +60,6 @@ class Taken(NamedTuple):
     """Of the line in the file."""
 
 
-class Names:
-    """What ids and samples have been given so far."""
-
-    def __init__(self) -> None:
-        self._times: Counter[bytes] = Counter()
-        self._samples: Counter[str] = Counter()
-
-    def trace_id(self, key: bytes) -> str:
-        """The id of the next trace of a line with this SHA-256."""
-        times = self._times[key]
-        self._times[key] = times + 1
-        return trace_id_of_line(key.hex(), times)
-
-    def sample(self, prompt_id: str) -> int:
-        """The number of the next trace of a problem."""
-        sample = self._samples[prompt_id]
-        self._samples[prompt_id] = sample + 1
-        return sample
-
-
 class TraceFiles:
     """Several files read as one set; after `sources` was read through, the problems and skipped lines are known."""
 
@@ -96,21 +73,15 @@ class TraceFiles:
         self.files, self.answer_kind = files, answer_kind
         self.lines = 0
         """Lines of all files, once `fingerprints` has read them."""
-        self.skipped = Skipped()
-        self.requests = Requests()
-        """Prompts that stand in files of their own, beside the answers."""
-        self.detector = Detector(chosen_formats(format, columns))
-        self._detector_again = Detector(self.detector.allowed)
-        """For lines that are read once more, which would be counted twice."""
+        formats = chosen_formats(format, columns)
         self._is_mapped = bool(columns)
         self._reading = msgspec.json.encode([READER_VERSION, format, columns], order="deterministic")
         self._saved = {p.id: p for path in files for p in sibling_prompts(path)}
-        self._context = Context(answer_kind, self._saved, self._beside)
-        self._asked_beside = 0
-        """How often a row needed a request that stands in another file."""
-        self._known: KnownLines | None = None
-        self._seen_fields: Counter[str] = Counter()
         self.problems = ProblemSet(self._saved, scratch)
+        self._reader = LineReader(answer_kind, self._saved, formats, self.problems)
+        self.skipped, self.requests = self._reader.skipped, self._reader.requests
+        self.detector = self._reader.detector
+        self._known: KnownLines | None = None
         self._scratch = Scratch(scratch) if keep_lines else None
 
     def refuse_odd_files(self) -> None:
@@ -153,15 +124,19 @@ class TraceFiles:
     ) -> Iterator[Source]:
         """The traces of a line that is read; it is kept if it gives one trace all by itself."""
         line = again if isinstance(again, Line) else Line(again.number, again.offset, again.data)
-        before, count = (len(self.skipped), self._asked_beside), 0
-        for found in self._read_line(path, line):
+        before, count = (len(self.skipped), self._reader.asked_beside), 0
+        for found in self._reader.traces(path, line):
             count += 1
             taken = self._taken(number, path, line, found, names, spot.key)
             source = self._source(taken)
             if count == 1:
                 first, about = taken, source.about
             yield source
-        if count == 1 and first.found.line is None and before == (len(self.skipped), self._asked_beside):
+        if (
+            count == 1
+            and first.found.line is None
+            and before == (len(self.skipped), self._reader.asked_beside)
+        ):
             self._note(known, spot, first, about)
 
     def _note(self, known: KnownLines, spot: Spot, taken: Taken, about: About) -> None:
@@ -199,7 +174,7 @@ class TraceFiles:
         return Source(order, self.problems[order], trace, place, spot.content.hex(), about)
 
     def _trace_again(self, line: Line | LineAgain, order: int, trace_id: str, sample: int) -> Trace:
-        return self._named(self._found_again(line.data), order, trace_id, sample)
+        return self._named(self._reader.trace_again(line.data), order, trace_id, sample)
 
     def _named(self, found: Found, order: int, trace_id: str, sample: int) -> Trace:
         extras = self._with_own_tags(found, self.problems[order])
@@ -209,16 +184,12 @@ class TraceFiles:
         about = about_of(taken.trace)
         return Source(taken.order, self.problems[taken.order], taken.trace, taken.place, taken.content, about)
 
-    def _beside(self, key: str) -> bytes | None:
-        self._asked_beside += 1
-        return self.requests.get(key)
-
     def taken(self) -> Iterator[Taken]:
         """As `sources`, with the trace as the row has it beside the trace under its new id."""
         names = Names()
         for number, path in self._answers():
             for line in lines_of(path):
-                for found in self._read_line(path, line):
+                for found in self._reader.traces(path, line):
                     yield self._taken(number, path, line, found, names)
         self._need_traces()
 
@@ -240,7 +211,7 @@ class TraceFiles:
 
     def _need_traces(self) -> None:
         if not len(self.problems):
-            raise InputError(self._no_trace_sentence())
+            raise InputError(files_told.no_trace_sentence(self.files, self.skipped, self._reader.seen_fields))
 
     def lines_at(self, places: Iterable[Place]) -> Iterator[bytes]:
         """The lines that stand for traces, in the order of their places, without newline."""
@@ -255,52 +226,11 @@ class TraceFiles:
 
     def reply_of(self, line: bytes) -> Split:
         """Reasoning and answer of a line of `lines_at`."""
-        return reply_of(line, self._detector_again, self._context)
-
-    def _found_again(self, line: bytes) -> Found:
-        again = traces_of(line, self._detector_again, self._context)
-        return next(found for found in again if isinstance(found, Found))
+        return self._reader.reply_again(line)
 
     def notes(self, listed_in: str = "skipped.jsonl") -> list[str]:
         """What is to be told: skipped rows, requests that were read, formats that were recognised."""
-        told = []
-        if len(self.skipped):
-            first = next(iter(self.skipped))
-            has_parts = len(self.skipped) > self.skipped.lines
-            parts = f", in whole or in part ({len(self.skipped):,} parts)," if has_parts else ""
-            told.append(
-                f"{self.skipped.lines:,} lines can't be read as traces{parts} and are listed in {listed_in}; "
-                f"the first is {first['file']}:{first['line']} ({first['reason']})."
-            )
-        if len(self.requests):
-            told.append(f"{len(self.requests):,} prompts were read from files that lie beside the answers.")
-        rows = {name: count for name, count in self.detector.rows.items() if name not in QUIET}
-        if rows:
-            counts = ", ".join(f"{name} ({count:,} rows)" for name, count in rows.items())
-            told.append(f"Read as {counts}; --format or --map says otherwise.")
-        return told
-
-    def _read_line(self, path: Path, line: Line) -> Iterator[Found]:
-        """The traces of a line; what is none is noted."""
-        try:
-            if line.fault:
-                raise ValueError(line.fault)
-            for found in traces_of(line.data, self.detector, self._context):
-                if isinstance(found, Unread):
-                    self.skipped.add(path, line.number, found.reason)
-                else:
-                    yield found
-        except NO_TRACE as error:
-            self.skipped.add(path, line.number, why_unread(error))
-            self._note_fields(line.data)
-
-    def _note_fields(self, line: bytes) -> None:
-        """Remember the columns of a row that is no trace, for the sentence that says there is none at all."""
-        try:
-            if not len(self.problems) and len(self._seen_fields) < MOST_FIELDS:
-                self._seen_fields.update(name[:80] for name in read_row(line).raws)
-        except NO_TRACE:
-            pass
+        return files_told.notes(self.skipped, len(self.requests), self.detector.rows, listed_in)
 
     def _place(self, number: int, line: Line, own: bytes | None) -> Place:
         """Where the line stands; `own`: the one that was made for a trace alone."""
@@ -316,19 +246,3 @@ class TraceFiles:
         if not own:
             return found.trace.extras
         return found.trace.extras | {"tags": {**own, **found.trace.extras.get("tags", {})}}
-
-    def _no_trace_sentence(self) -> str:
-        names = ", ".join(str(path) for path in self.files)
-        fields = ", ".join(name for name, _ in self._seen_fields.most_common(20)) or "no JSON object at all"
-        first = next(iter(self.skipped), None)
-        reason = f" (line {first['line']}: {first['reason']})" if first else ""
-        return (
-            f"No trace can be read from {names}{reason}; the fields seen are: {fields}. A row needs a question "
-            f"({', '.join(QUESTION)} or messages) and an answer ({', '.join(REPLY)}, or reasoning and answer); for other "
-            "names use --map question=COLUMN,answer=COLUMN."
-        )
-
-
-def trace_id_of_line(content: str, repeat: int) -> str:
-    """The id of a trace: the digest of {line, repeat}, of the line's SHA-256 in hex and how often it stood before."""
-    return hashlib.sha256(f'{{"line":"{content}","repeat":{repeat}}}'.encode()).hexdigest()

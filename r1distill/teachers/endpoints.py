@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from r1distill.errors import InputError, RecipeError
-from r1distill.recipe_sections import HarvestSection, Recipe, TeacherSection
+from r1distill.recipe import Recipe
+from r1distill.recipe_sections import HarvestSection, TeacherSection
 from r1distill.teachers.addresses import clean_url as clean_url
 from r1distill.teachers.addresses import plain_http as plain_http
 from r1distill.teachers.client import Endpoint

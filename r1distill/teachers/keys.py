@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from r1distill.errors import InputError, RecipeError
-from r1distill.recipe_sections import Recipe
+from r1distill.recipe import Recipe
 
 
 def api_key(variable: str | None, who: str, recipe: Recipe | None = None) -> str:

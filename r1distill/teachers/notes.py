@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from r1distill.recipe_sections import HarvestSection, Recipe, TeacherSection
+from r1distill.recipe import Recipe
+from r1distill.recipe_sections import HarvestSection, TeacherSection
 from r1distill.teachers.addresses import plain_http
 from r1distill.teachers.endpoints import checked_for
 from r1distill.teachers.provider_row import Provider, matches

@@ -81,15 +81,15 @@ def known(folder: Path) -> int:
 def no_parsing(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The lines that are parsed to know what they are."""
     parsed: list[bytes] = []
-    from r1distill.filtering import tracefiles
+    from r1distill.filtering import line_reader
 
-    real = tracefiles.traces_of
+    real = line_reader.traces_of
 
     def noting(line: bytes, *rest: Any) -> Any:
         parsed.append(line)
         return real(line, *rest)
 
-    monkeypatch.setattr(tracefiles, "traces_of", noting)
+    monkeypatch.setattr(line_reader, "traces_of", noting)
     return parsed
 
 

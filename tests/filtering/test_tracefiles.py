@@ -13,7 +13,8 @@ from backports import zstd
 
 from r1distill.errors import InputError, UsageError
 from r1distill.filter import filter_files
-from r1distill.filtering.tracefiles import TraceFiles, trace_id_of_line
+from r1distill.filtering.line_ids import trace_id_of_line
+from r1distill.filtering.tracefiles import TraceFiles
 from r1distill.records import digest, prompt_id_of
 
 FIXTURES = Path(__file__).parents[1] / "importers" / "fixtures"
