@@ -20,12 +20,13 @@ from r1distill.errors import InputError, LockedError, MissingPackageError, Usage
 from r1distill.exports.gguf_model import Quant, size_of
 from r1distill.exports.intact import damage
 from r1distill.exports.summary import ExportSummary, Format
-from r1distill.exports.writing import SUMMARY, Plan, disk_errors, weights_name, write_about, write_folder
+from r1distill.exports.writing import Plan, summary_in, weights_name, write_about, write_folder
 from r1distill.ledger import storage_errors
 from r1distill.model_card import base_name
+from r1distill.objectives.disk import disk_errors
 from r1distill.objectives.students import INSTALL, locate
 from r1distill.recipe import Recipe
-from r1distill.run import Run, read_json
+from r1distill.run import Run
 from r1distill.runtime import trained_student, weights_of
 from r1distill.show import Show
 from r1distill.weights import size_bytes, tensor_shapes
@@ -100,7 +101,7 @@ def _there(plan: Plan, show: Show) -> ExportSummary | None:
         return None
     if not plan.to.is_dir():
         raise InputError(f"{plan.to} is a file; name a new folder for the export.")
-    summary = _summary_in(plan.to)
+    summary = summary_in(plan.to)
     if summary is not None and summary.same_as(plan.summary):
         broken = damage(plan.to, summary.files)
         if broken is None:
@@ -114,15 +115,6 @@ def _there(plan: Plan, show: Show) -> ExportSummary | None:
     elif any(plan.to.iterdir()):
         raise InputError(f"{plan.to} is not empty; name a new folder for the export.")
     return None
-
-
-def _summary_in(folder: Path) -> ExportSummary | None:
-    """What export.json in a folder says; None when there is none of ours."""
-    found = read_json(folder / SUMMARY)
-    try:
-        return None if found is None else msgspec.convert(found, ExportSummary)
-    except msgspec.ValidationError:
-        return None
 
 
 def _say_plan(plan: Plan, there: ExportSummary | None, show: Show) -> ExportSummary:

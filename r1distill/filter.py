@@ -43,6 +43,7 @@ from r1distill.filtering.sift import (
 from r1distill.filtering.tracefiles import READER_VERSION, TraceFiles
 from r1distill.index import Index
 from r1distill.ledger import storage_errors, write_atomic
+from r1distill.path_names import as_text, shown
 from r1distill.prompts import student_template
 from r1distill.recipe import Recipe
 from r1distill.records import Example, Message, Trace, digest
@@ -173,7 +174,7 @@ def filter_files(
         stage = _stage_of_files(way, [*(digest(item) for item in origins), *heard.inputs])
         done = finished(to, stage)
         if done is not None:
-            again = earlier_summary({**done, "folder": str(to), "dry_run": dry_run})
+            again = earlier_summary({**done, "folder": as_text(to), "dry_run": dry_run})
             return heard.complete(_told(_unchanged(again) if diff else again, show))
         earlier = read_earlier(to) if diff else None
         material = _files_material(way, traces, to, stage, recipe)
@@ -221,7 +222,7 @@ def _files_material(way: Plain, traces: TraceFiles, to: Path, stage: str, recipe
 
     return Material(
         to, stage, traces.lines, 0, traces.sources, traces.problems, traces.lines_at, example, {},
-        lambda p, s: card(p, s, way.checks, recipe, traces.problems), way.logprobs,
+        lambda p, s: card(p, s, way.checks, recipe, traces.problems), way.logprobs, lambda: traces.skipped.lines,
     )  # fmt: skip
 
 
@@ -247,13 +248,13 @@ def _refuse_own_outputs(files: list[Path], to: Path) -> None:
     for path in files:
         if path.resolve().parent == to.resolve() and path.name in own:
             raise InputError(
-                f"{path} would be overwritten by its own result: choose another folder than {to}."
+                f"{shown(path)} would be overwritten by its own result: choose another folder than {shown(to)}."
             )
 
 
 def _up_to_date(run: Run, done: dict[str, Any], dry_run: bool, diff: bool, show: Show) -> FilterSummary:
     summary = earlier_summary(
-        {**done, "folder": str(run.stage("filter", done["stage_id"])), "dry_run": dry_run}
+        {**done, "folder": as_text(run.stage("filter", done["stage_id"])), "dry_run": dry_run}
     )
     if not dry_run:
         run.point_latest("filter", summary.stage_id)
@@ -277,7 +278,7 @@ def _told(summary: FilterSummary, show: Show) -> FilterSummary:
         )
         return summary
     if summary.up_to_date:
-        show.note(f"Filter: up to date ({summary.folder}).")
+        show.note(f"Filter: up to date ({shown(summary.folder)}).")
     print_summary(summary, show)
     if summary.train + summary.val == 0:
         raise NothingKeptError(nothing_kept_sentence(summary))

@@ -31,14 +31,6 @@ def problem_of(trace: Trace, kind: AnswerKind = "math") -> Prompt:
     return Prompt(trace.prompt_id, question, answer_kind=kind)
 
 
-def sibling_prompts(path: Path) -> Iterator[Prompt]:
-    """The problems of the run folder that a file of its traces/, or of a result of its filter, belongs to."""
-    run = run_folder_of(path)
-    if run is not None:
-        yield from imported_prompts(run)
-        yield from saved_prompts(run / "prompts.jsonl")
-
-
 def run_folder_of(path: Path) -> Path | None:
     """The run folder that a file lies in, by the name of its folder."""
     folder = path.resolve().parent
@@ -48,7 +40,7 @@ def run_folder_of(path: Path) -> Path | None:
 
 
 def imported_prompts(run_folder: Path) -> Iterator[Prompt]:
-    """The problems that came into a run folder with traces from files; the first of an id counts."""
+    """The problems that came into a run folder with traces from files, as they are stored (see imported_problems.py)."""
     for path in sorted(run_folder.glob("prompts-files-*.jsonl")):
         yield from saved_prompts(path)
 

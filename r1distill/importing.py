@@ -28,10 +28,12 @@ from r1distill.import_files import (
 )
 from r1distill.import_logprobs import copy_logprobs
 from r1distill.import_summary import ImportSummary, lines
-from r1distill.imported import imported_prompts, is_imported
+from r1distill.imported import is_imported
+from r1distill.imported_problems import Kept, distinct, imported_problems, notes_of
 from r1distill.importers.detect import chosen_formats
 from r1distill.index import content_digest
 from r1distill.ledger import Ledger, read_lines
+from r1distill.path_names import as_text, shown
 from r1distill.problems import ProblemSet
 from r1distill.queries import batched
 from r1distill.recipe import Recipe
@@ -63,6 +65,8 @@ class Found:
         self.slots: Counter[str] = Counter()
         """How many traces of each slot were taken over; without those that came from files of others."""
         self.from_files = 0
+        self.problems = Kept()
+        """What became of the problems of traces from files."""
         self.unreadable: list[str] = []
         self.unreadable_rows = 0
 
@@ -103,12 +107,13 @@ def import_runs(
     found = Found()
     taken = _take_theirs(read, run, dry_run, found, show) if read is not None else NO_FILES
     for place in ours if not dry_run else ():
-        carry_prompts(place, run)
+        found.problems += carry_prompts(place, run)
     for source in sources:
         _import(source, run, dry_run, found, show)
-    if not dry_run and found.counts["traces"]:
+    if not dry_run and (found.counts["traces"] or found.problems.new):
         _settle(run, recipe)
-    summary = _summary(found, len(sources) + len(theirs), taken, _wanted(recipe, found.slots), dry_run)
+    notes = [*taken.notes, *notes_of(found.problems, run)]
+    summary = _summary(found, len(sources) + len(theirs), taken, _wanted(recipe, found.slots), notes, dry_run)
     for line in lines(summary):
         show.note(line)
     return summary
@@ -128,7 +133,8 @@ def _take_theirs(read: TraceFiles, run: Run, dry_run: bool, found: Found, show: 
     taken = take_files(read, run, dry_run=dry_run)
     found.counts.update(traces=taken.traces, had=taken.had)
     found.from_files = taken.traces
-    _tell(show, ", ".join(map(str, read.files)), taken.traces, taken.had, dry_run)
+    found.problems += taken.problems
+    _tell(show, ", ".join(map(shown, read.files)), taken.traces, taken.had, dry_run)
     return taken
 
 
@@ -140,12 +146,14 @@ def _settle(run: Run, recipe: Recipe | None) -> None:
         _save_problems(recipe, run)
 
 
-def _summary(found: Found, files: int, taken: FilesTaken, wanted: int | None, dry_run: bool) -> ImportSummary:
+def _summary(
+    found: Found, files: int, taken: FilesTaken, wanted: int | None, notes: list[str], dry_run: bool
+) -> ImportSummary:
     counts = found.counts
     return ImportSummary(
         files=files, traces=counts["traces"], had=counts["had"], failures=counts["failures"], wanted=wanted,
         logprob_files=counts["logprob_files"], unreadable=found.unreadable, unreadable_rows=found.unreadable_rows,
-        from_files=found.from_files, skipped=taken.skipped, skipped_file=taken.skipped_file, notes=taken.notes, dry_run=dry_run,
+        from_files=found.from_files, skipped=taken.skipped, skipped_file=taken.skipped_file, notes=notes, dry_run=dry_run,
     )  # fmt: skip
 
 
@@ -160,7 +168,7 @@ def _save_problems(recipe: Recipe, run: Run) -> None:
     """
     with suppress(R1DistillError):
         if recipe.prompts is None:
-            run.save_prompts(list(imported_prompts(run.folder)))
+            run.save_prompts(distinct(imported_problems(run.folder)))
         elif not (run.folder / "prompts.jsonl").exists():
             run.save_prompts(ProblemSet(recipe))
         else:
@@ -181,25 +189,27 @@ def _wanted(recipe: Recipe | None, taken: Counter[str]) -> int | None:
 
 def _sources(place: Path, run: Run) -> list[Source]:
     if place.resolve() == run.folder.resolve():
-        raise UsageError(f"{place} is the run to import into; name another one.")
+        raise UsageError(f"{shown(place)} is the run to import into; name another one.")
     if place.is_file():
         return [Source(place, [], None)]
     found = sorted((place / "traces").glob("part-*.jsonl"))
     if not found:
-        raise InputError(f"{place} is no run folder with traces (there is no traces/part-*.jsonl in it).")
+        raise InputError(
+            f"{shown(place)} is no run folder with traces (there is no traces/part-*.jsonl in it)."
+        )
     failures = sorted(place.glob("failures*.jsonl"))
     first, *others = found
     return [Source(first, failures, place / "logprobs"), *(Source(path, [], None) for path in others)]
 
 
 def _import(source: Source, run: Run, dry_run: bool, found: Found, show: Show) -> None:
-    name = digest(str(source.traces.resolve()))[:12]
+    name = digest(as_text(source.traces.resolve()))[:12]
     counts = _import_traces(source.traces, run, name, dry_run, found)
     found.counts.update(counts)
     found.counts["failures"] += _import_failures(source.failures, run, name, dry_run)
     if source.logprobs:
         found.counts["logprob_files"] += copy_logprobs(source.logprobs, run, name, dry_run)
-    _tell(show, str(source.traces), counts["traces"], counts["had"], dry_run)
+    _tell(show, shown(source.traces), counts["traces"], counts["had"], dry_run)
 
 
 def _import_traces(path: Path, run: Run, name: str, dry_run: bool, found: Found) -> dict[str, int]:
@@ -231,7 +241,7 @@ def _traces(path: Path, found: Found) -> Iterator[tuple[Trace, bytes]]:
         try:
             yield decoder.decode(line), line
         except UNREADABLE:
-            found.pass_over(f"{path}: byte {offset}")
+            found.pass_over(f"{shown(path)}: byte {offset}")
 
 
 def _import_failures(paths: list[Path], run: Run, name: str, dry_run: bool) -> int:

@@ -236,7 +236,7 @@ class TrainSection(Section):
     """Which weights: those of the last step, or those with the lowest validation loss (asked after every epoch)."""
     patience: int | None = Field(default=None, ge=1)
     """Stop when so many validations in a row brought no lower loss (sets keep = "best")."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the adapter's first weights and of the order of rows."""
 
     _check_tables = field_validator("lora", "sft")(recipe_values.plain)

@@ -17,7 +17,7 @@ import msgspec
 from r1distill.filtering.funnel import mix_sentence
 from r1distill.filtering.mixing import Mix
 from r1distill.filtering.suspects import SuspectRow
-from r1distill.imported import imported_prompts
+from r1distill.imported_problems import imported_problems
 from r1distill.ledger import read_lines
 from r1distill.records import Prompt, Trace
 from r1distill.run import Run
@@ -63,7 +63,7 @@ class Filtered(msgspec.Struct):
 
 def examples(run: Run, stage: Path) -> Filtered:
     """A few traces to look at, kept ones of different problems and one per reason of rejection; the lengths of all."""
-    prompts = {prompt.id: prompt for prompt in (*imported_prompts(run.folder), *run.prompts())}
+    prompts = imported_problems(run.folder) | {prompt.id: prompt for prompt in run.prompts()}
     reasons = {row["trace_id"]: row["reasons"] for row in rows_of(stage / "reasons.jsonl") if row["rejected"]}
     counts = Counter(reason for found in reasons.values() for reason in found)
     wanted = [

@@ -24,7 +24,14 @@ from r1distill.teachers.endpoints import check_sampling, clean_url, open_endpoin
 from r1distill.teachers.keys import api_key
 from r1distill.teachers.local import local_server
 from r1distill.teachers.providers import provider
-from r1distill.weights import gguf_path, parameter_count, size_bytes, weights_digest
+from r1distill.weights import (
+    gguf_path,
+    parameter_count,
+    require_whole,
+    size_bytes,
+    trained_weights,
+    weights_digest,
+)
 
 Open = Callable[[Path], AbstractContextManager[Endpoint]]
 
@@ -92,10 +99,14 @@ def trained_student(recipe: Recipe, run: Run) -> tuple[Path, dict[str, Any]]:
 
 
 def weights_of(training: Path) -> Path:
-    """What a training left: train/<id>/adapter, or train/<id>/model after full fine-tuning. Raises InputError."""
-    for name, sign in (("adapter", "adapter_config.json"), ("model", "config.json")):
-        if (training / name / sign).is_file():
-            return training / name
+    """What a training left: train/<id>/adapter, or train/<id>/model after full fine-tuning.
+
+    Raises InputError when it is not there, or damaged.
+    """
+    found = trained_weights(training)
+    if found is not None:
+        require_whole(found)
+        return found
     raise InputError(f"{training} has no weights any more: run train again.")
 
 

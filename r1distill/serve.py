@@ -256,14 +256,14 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 @contextmanager
 def _log_file() -> Iterator[Path]:
-    """A file for the server's log; it stays only when an error names it."""
+    """A file for the server's log; it stays only when an error names it, since nobody would find it otherwise."""
     handle, name = tempfile.mkstemp(prefix="r1distill-serve-", suffix=".log")
     os.close(handle)
     named = False
     try:
         yield Path(name)
-    except R1DistillError:
-        named = True
+    except R1DistillError as error:
+        named = name in str(error)
         raise
     finally:
         if not named:

@@ -2,14 +2,15 @@
 
 In: train.jsonl and val.jsonl of the run's current filter result, and [student] and [train] of the recipe. Out, in
 train/<id>/: adapter/ (PEFT) or model/ (all weights), with a model card; adapter.gguf for a GGUF student, metrics.jsonl,
-loss.svg, example.txt (three rows as the student sees them), preflight.json, summary.json. The same settings, weights and
-rows again: nothing to do; an interrupted training of the same id continues from its last checkpoint. torch and its
+loss.svg, example.txt (three rows as the student sees them), preflight.json, summary.json. The same settings, base
+and rows again: nothing to do; an interrupted training of the same id continues from its last checkpoint. torch and its
 friends are imported only when training starts. Under `accelerate launch` every process calls the same; the first writes.
 """
 
 from __future__ import annotations
 
 import base64
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,9 +30,10 @@ from r1distill.objectives.students import Student
 from r1distill.recipe import Recipe
 from r1distill.records import Example
 from r1distill.run import Run, read_json
-from r1distill.show import Show, duration
+from r1distill.show import Show, counted, duration
 from r1distill.train_summary import TrainSummary
 from r1distill.training_inputs import Rows, need_student, read_rows, speaker, stage_of, student_of
+from r1distill.weights import trained_weights
 
 __all__ = ["TrainSummary", "train"]
 
@@ -48,29 +50,56 @@ def train(recipe: Recipe, run: Run, *, dry_run: bool = False, show: Show | None 
     """
     show = speaker(show)
     need_student(recipe)
+    settings.check_values(recipe.train)
     rows = read_rows(run)
     student = student_of(recipe, fetch=not dry_run)
     stage = stage_of(recipe, student, rows)
     done = read_json(run.stage("train", stage) / "summary.json")
-    if done is not None:
-        return _up_to_date(run, done, dry_run, show)
+    lost = _lost(run.stage("train", stage), done) if done is not None else None
+    if done is not None and lost is None:
+        return _up_to_date(recipe, run, done, dry_run, show)
+    if lost is not None:
+        show.note(f"{lost} is gone or empty, so the student {'would be' if dry_run else 'is'} trained again.")
     if dry_run or student is None:
         return _say_plan(recipe, run, stage, student, rows, show)
     if not settings.main_process():
         return _train(recipe, run, stage, student, rows, show)
     with _one_at_a_time(run):
+        if lost is not None:  # else a kill on the way would leave it telling of weights that are not there
+            with storage_errors(lost.parent):
+                (lost.parent / "summary.json").unlink(missing_ok=True)
+                shutil.rmtree(lost.parent / "merged", ignore_errors=True)  # made of the weights that are gone
         summary = _train(recipe, run, stage, student, rows, show)
         _write_card(recipe, summary, rows)
-    run.save_recipe(recipe)
-    run.finish_stage("train", stage, msgspec.to_builtins(summary))
+        run.save_recipe(recipe)
+        run.finish_stage("train", stage, msgspec.to_builtins(summary))
+        _drop_checkpoints(recipe, run.stage("train", stage))
     return summary
 
 
-def _up_to_date(run: Run, done: dict[str, Any], dry_run: bool, show: Show) -> TrainSummary:
+def _lost(folder: Path, done: dict[str, Any]) -> Path | None:
+    """What a finished training left and is no longer there: its weights, or the adapter for llama.cpp."""
+    if trained_weights(folder) is None:
+        return folder / ("model" if done.get("method") == "full" else "adapter")
+    gguf = folder / "adapter.gguf"
+    return gguf if done.get("adapter_gguf") and not gguf.is_file() else None
+
+
+def _drop_checkpoints(recipe: Recipe, folder: Path) -> None:
+    """Only once the summary says that the training is done: a kill or a full disk before must not cost it."""
+    if "save_strategy" not in recipe.train.sft:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _up_to_date(recipe: Recipe, run: Run, done: dict[str, Any], dry_run: bool, show: Show) -> TrainSummary:
     summary = msgspec.structs.replace(msgspec.convert(done, TrainSummary), up_to_date=True)
     if not dry_run:
         run.point_latest("train", summary.stage_id)
-    show.note(f"Training {summary.stage_id} is up to date: {summary.rows:,} rows, {summary.steps:,} steps.")
+        if settings.main_process():
+            _drop_checkpoints(recipe, run.stage("train", summary.stage_id))
+    show.note(
+        f"Training {summary.stage_id} is up to date: {counted(summary.rows, 'row')}, {counted(summary.steps, 'step')}."
+    )
     return summary
 
 
@@ -130,7 +159,7 @@ def _train(recipe: Recipe, run: Run, stage: str, student: Student, rows: Rows, s
         adapter = recipe.train.method != "full"
         gguf = prepare.write_gguf(student, folder, show) if adapter and settings.main_process() else None
     show.note(
-        f"Trained {outcome.steps:,} steps in {duration(outcome.elapsed_s)}: loss {_figure(outcome.first_loss)} -> "
+        f"Trained {counted(outcome.steps, 'step')} in {duration(outcome.elapsed_s)}: loss {_figure(outcome.first_loss)} -> "
         f"{_figure(outcome.last_loss)}, {outcome.tokens_per_s:,.0f} labelled tokens/s. "
         f"{'Adapter' if adapter else 'Model'}: {ready.job.result}"
     )
@@ -146,6 +175,8 @@ def _train(recipe: Recipe, run: Run, stage: str, student: Student, rows: Rows, s
         base_digest=student.digest,
         rows=len(ready.job.rows),
         validation_rows=len(ready.job.validation),
+        validation_rows_dropped=ready.validation.dropped,
+        validation_rows_cut=ready.validation.cut,
         rows_dropped_too_long=ready.emptied if cut else ready.too_long,
         rows_cut=ready.too_long - ready.emptied if cut else 0,
         rows_dropped_no_target=ready.no_target,

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from r1distill.errors import InputError
+from r1distill.objectives import settings
 from r1distill.objectives.quiet import prepare_environment, quiet
 from r1distill.recipe import Recipe
 from r1distill.run import Run
@@ -28,6 +29,7 @@ def check(recipe: Recipe, run: Run, *, show: Show | None = None) -> CheckSummary
     """
     show = speaker(show)
     need_student(recipe)
+    settings.check_values(recipe.train)
     rows = read_rows(run)
     student = student_of(recipe)
     assert student is not None
@@ -45,7 +47,8 @@ def check(recipe: Recipe, run: Run, *, show: Show | None = None) -> CheckSummary
         show.note(f"The preflight passed: {len(ready.job.rows):,} rows are ready to train on.")
     return CheckSummary(
         stage_id=stage, base=student.base, method=recipe.train.method, passed=failure is None, failure=failure,
-        rows=len(ready.job.rows), validation_rows=len(ready.job.validation), rows_too_long=ready.too_long,
+        rows=len(ready.job.rows), validation_rows=len(ready.job.validation),
+        validation_rows_dropped=ready.validation.dropped, rows_too_long=ready.too_long,
         rows_dropped_no_target=ready.no_target, rows_dropped_control_tokens=ready.control_tokens,
         rows_dropped_changed=ready.changed, longest_row_tokens=ready.longest_tokens,
         findings=msgspec.to_builtins(ready.findings), shown=ready.shown, estimate=msgspec.to_builtins(ready.footprint),
@@ -61,6 +64,7 @@ def emit(
     """
     show = speaker(show)
     need_student(recipe)
+    settings.check_values(recipe.train)
     rows = read_rows(run)
     student = student_of(recipe)
     assert student is not None

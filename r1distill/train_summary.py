@@ -26,6 +26,9 @@ class TrainSummary(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     """Trained on (a dry run: rows there are)."""
     validation_rows: int = 0
+    validation_rows_dropped: int = 0
+    """Of val.jsonl, left out for one of the reasons below."""
+    validation_rows_cut: int = 0
     rows_dropped_too_long: int = 0
     """Longer than train.sft.max_length; dropped whole."""
     rows_cut: int = 0
@@ -72,6 +75,8 @@ class CheckSummary(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     """That would be trained on."""
     validation_rows: int
+    validation_rows_dropped: int
+    """Of val.jsonl, left out for one of the reasons below."""
     rows_too_long: int
     """Over train.sft.max_length (or the student's positions), whatever train.overlong does with them."""
     rows_dropped_no_target: int

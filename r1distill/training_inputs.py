@@ -5,6 +5,7 @@ In: a recipe and a run. Out: Rows, a Student, the stage's id. Nothing here impor
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,11 @@ from r1distill.records import Example, digest
 from r1distill.run import Run, stage_id
 from r1distill.show import Show
 
+ABOUT_FILES = (
+    *("config.json", "generation_config.json", "tokenizer*.json", "*.model", "*.model.v*", "*.tiktoken", "tekken.json"),
+    *("chat_template*", "additional_chat_templates/*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges*"),
+)  # fmt: skip
+"""What decides, beside the weights, how a student's folder reads, writes and computes."""
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "trl", "gguf")
 
 
@@ -89,15 +95,25 @@ def _require_packages() -> None:
 
 
 def stage_of(recipe: Recipe, student: Student | None, rows: Rows) -> str:
-    """The id of a training: of its settings, our defaults under them, the base's weights and every row."""
+    """The id of a training: of its settings, our defaults under them, the base with its tokenizer, and every row."""
     what = {
         "train": recipe.train.model_dump(mode="json"),
         "defaults": settings.defaults(recipe.train),
         "base": cache_name(student) if student else None,
     }
+    if student is not None and student.kind == "folder":
+        what["about"] = _about_digest(student.path)
     inputs = [
         f"{part}:{example.trace_id}:{digest(msgspec.to_builtins(example))}"
         for part, examples in (("train", rows.train), ("validation", rows.validation))
         for example in examples
     ]
     return stage_id(what, inputs)
+
+
+def _about_digest(folder: Path) -> str:
+    """Of a student's tokenizer, chat template and configurations; a hub's commit and a GGUF's digest cover theirs."""
+    names = {
+        path.relative_to(folder) for pattern in ABOUT_FILES for path in folder.glob(pattern) if path.is_file()
+    }
+    return digest({str(name): hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names})

@@ -275,6 +275,33 @@ def test_a_damaged_export_is_said_and_written_again(trained: Trained, tmp_path: 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 
+DAMAGES = {
+    "adapter_model.safetensors": ("has [0-9,]+ bytes instead of", lambda whole: whole[: len(whole) // 2]),
+    "adapter_model.safetensors header": ("has no readable header", lambda whole: whole[:100]),
+    "adapter_config.json": ("is no JSON object", lambda whole: whole[:20]),
+}
+
+
+@pytest.mark.parametrize("what", list(DAMAGES))
+def test_a_damaged_adapter_is_no_full_disk(trained: Trained, tmp_path: Path, what: str) -> None:
+    """Neither exported in any form nor served: it would have to be trained again, as the sentence says."""
+    run = Run(shutil.copytree(trained.run.folder, tmp_path / "run", symlinks=True))
+    run.save_recipe(trained.recipe())
+    file = run.folder / "train" / trained.summary.stage_id / "adapter" / what.split()[0]
+    words, broken = DAMAGES[what]
+    file.write_bytes(broken(file.read_bytes()))
+    said = rf"The adapter is damaged: {file} {words}.*; remove {file.parent} and train again\."
+    for form in ("merged", "gguf", "adapter"):
+        with pytest.raises(InputError, match=said):
+            export(trained.recipe(), run, tmp_path / "out", format=form)
+    with pytest.raises(InputError, match=said):
+        find(run.folder)
+    assert not (tmp_path / "out").exists()
+    shutil.rmtree(file.parent)
+    assert not train(trained.recipe(), run).up_to_date
+    assert export(trained.recipe(), run, tmp_path / "out", format="adapter").bytes
+
+
 def test_a_cut_gguf_is_said_to_be_cut(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     (tmp_path / "export.json").write_text(json.dumps({"files": {"a.gguf": 5000}}))
@@ -421,3 +448,8 @@ def test_a_quantised_student_is_scored_against_itself(trained: Trained, tmp_path
         asked,
     )  # the same bytes again: nothing is owed
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    weights = tmp_path / "out" / "tiny-q4_0.gguf"
+    weights.write_bytes(weights.read_bytes()[:100])
+    mended = export(recipe, run, tmp_path / "out", format="gguf", quant="q4_0")
+    assert (mended.up_to_date, mended.scores, mended.models) == (False, again.scores, again.models)
+    assert "student-q4_0 against student-f16" in (tmp_path / "out" / "README.md").read_text()

@@ -261,6 +261,7 @@ def test_the_command_line_of_bubblewrap() -> None:
     assert "--bind" not in line and "--dev-bind" not in line and "/srv" not in line[line.index("--ro-bind") :]
     assert line[line.index("/srv/py") - 1 :][:3] == ["--ro-bind", "/srv/py", "/srv/py"]
     assert line[line.index("--remount-ro") :][:2] == ["--remount-ro", "/dev"]
+    assert line[line.index("/dev/zero") - 2 :][:3] == ["--ro-bind", "/dev/null", "/dev/zero"]
     assert line[-4:] == ["--no-new-privs", "--inh-caps=-all", "--", "inside"]
     assert "--tmpfs" not in command(box.__class__("bubblewrap", "p", "/usr", "3", "b"), Limits(), None, [])
 

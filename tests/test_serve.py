@@ -9,9 +9,10 @@ import select
 import shlex
 import signal
 import socket
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,29 @@ def test_a_server_that_dies_is_one_sentence(gguf: Path, monkeypatch: pytest.Monk
     log = Path(re.search(r"in (\S+\.log)", str(caught.value))[1])  # type: ignore[index]
     assert log.is_file()
     log.unlink()
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (lambda whole: whole[: len(whole) // 2], "data is not within the file bounds, model is corrupted"),
+        (lambda whole: b"", "failed to read magic"),
+        (lambda whole: b"GGUX" + whole[4:], "invalid magic characters: 'GGUX'"),
+        (lambda whole: whole.replace(b"llama", b"lxama"), "unknown model architecture: 'lxama'"),
+        (lambda whole: whole[:8] + struct.pack("<Q", 2**62) + whole[16:], "number of tensors is"),
+    ],
+    ids=["cut", "empty", "no GGUF", "architecture", "tensors"],
+)
+def test_a_damaged_gguf_is_told_by_llama_cpps_own_words(
+    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Callable[[bytes], bytes], words: str
+) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(logs))
+    (tmp_path / "bad.gguf").write_bytes(broken(gguf.read_bytes()))
+    with pytest.raises(R1DistillError, match=rf"The model server can't serve .*bad\.gguf: .*{words}"):
+        serve(tmp_path / "bad.gguf", Settings(port=0, context_tokens=256, threads=1), show=Show(0))
+    assert list(logs.iterdir()) == []
 
 
 def test_what_there_is_to_serve(gguf: Path, tmp_path: Path) -> None:

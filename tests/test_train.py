@@ -1,5 +1,7 @@
+import importlib
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from r1distill.recipe import parse_recipe
 from r1distill.run import Run
 from r1distill.show import Show
 from r1distill.train import train
+from r1distill.train_check import check
 
 pytestmark = pytest.mark.train
 SFT = {"num_train_epochs": 1, "per_device_train_batch_size": 4}
@@ -95,6 +98,75 @@ def test_same_again_is_up_to_date_and_other_settings_are_not(student, tmp_path):
     assert run.latest("train")[0].name == first.stage_id
     changed = run_with_rows(tmp_path, [*(row(n) for n in range(3)), row(3, reasoning="other words")])
     assert not train(recipe(student), changed).up_to_date
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "sft"),
+    [("objectives.prepare", "write_gguf", {}), ("train", "_write_card", {"max_steps": 2})],
+)
+def test_what_fails_after_the_weights_are_saved_costs_no_step(
+    student, tmp_path, monkeypatch, capsys, module, name, sft
+):
+    run = run_with_rows(tmp_path, [row(n) for n in range(12)], [row(20), row(21)])
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.import_module(f"r1distill.{module}"), name, full)
+        with pytest.raises((OSError, StorageError)):
+            train(recipe(student, sft={**SFT, **sft}), run)
+    (folder,) = (path for path in (tmp_path / "train").iterdir() if path.is_dir())
+    before = (
+        (folder / "metrics.jsonl").read_bytes(),
+        (folder / "adapter/adapter_model.safetensors").read_bytes(),
+    )
+    summary = train(recipe(student, sft={**SFT, **sft}), run, show=Show())
+    steps = sft.get("max_steps", 3)
+    assert f"Continuing from the checkpoint at step {steps}" in capsys.readouterr().err
+    assert summary.steps == steps and summary.validation_loss and not summary.up_to_date
+    after = (
+        (folder / "metrics.jsonl").read_bytes(),
+        (folder / "adapter/adapter_model.safetensors").read_bytes(),
+    )
+    assert after == before
+    assert (folder / "adapter/README.md").is_file() and not (folder / "checkpoints").exists()
+
+
+def test_checkpoints_left_by_a_kill_after_the_summary_go_away(student, tmp_path):
+    run = run_with_rows(tmp_path, [row(n) for n in range(4)])
+    left = Path(train(recipe(student), run).folder) / "checkpoints/checkpoint-1"
+    left.mkdir(parents=True)
+    assert train(recipe(student), run, dry_run=True).up_to_date and left.exists()
+    assert train(recipe(student), run).up_to_date and not left.parent.exists()
+
+
+@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json", "config.json"])
+def test_a_changed_base_is_another_training(tmp_path, file):
+    base = save_tiny_student(tmp_path / "m")
+    run = run_with_rows(tmp_path / "run", [row(n) for n in range(4)])
+    first = train(recipe(base), run, dry_run=True)
+    (base / "notes.md").write_text("nothing that counts")
+    assert train(recipe(base), run, dry_run=True).stage_id == first.stage_id
+    (base / file).write_text((base / file).read_text() + " ")
+    changed = train(recipe(base), run, dry_run=True)
+    assert changed.stage_id != first.stage_id and changed.base_digest == first.base_digest
+
+
+@pytest.mark.parametrize("gone", ["adapter", "adapter/adapter_model.safetensors"])
+def test_a_training_whose_weights_are_gone_is_not_up_to_date(student, tmp_path, capsys, gone):
+    run = run_with_rows(tmp_path, [row(n) for n in range(4)])
+    first = train(recipe(student), run)
+    path = Path(first.folder) / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (Path(first.folder) / "merged").mkdir()  # as serving makes it, of the weights that are gone
+    assert not train(recipe(student), run, dry_run=True).up_to_date
+    assert (Path(first.folder) / "summary.json").is_file()
+    again = train(recipe(student), run, show=Show())
+    assert "is gone or empty, so the student is trained again" in " ".join(capsys.readouterr().err.split())
+    assert (again.up_to_date, again.stage_id, again.steps) == (False, first.stage_id, first.steps)
+    assert path.exists() and train(recipe(student), run).up_to_date
+    assert not (Path(first.folder) / "merged").exists()
 
 
 def test_same_seed_gives_the_same_adapter(student, tmp_path):
@@ -176,10 +248,34 @@ def test_broken_weights(tmp_path):
         train(recipe(base), run_with_rows(tmp_path / "run", [row(1)]))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("generation_config.json", "{no json", r"generation_config\.json is no JSON \(.*\): get it again"),
+        ("config.json", None, r"by its config\.json .* is \(\d+, 128\), its weights hold \(\d+, 64\)"),
+    ],
+)
+def test_what_a_student_s_folder_says_wrong_is_found_by_the_preflight(tmp_path, name, text, words):
+    base = save_tiny_student(tmp_path / "m")
+    config = json.loads((base / "config.json").read_text()) | {"hidden_size": 128}
+    (base / name).write_text(text or json.dumps(config))
+    with pytest.raises(InputError, match=words):
+        check(recipe(base), run_with_rows(tmp_path / "run", [row(1)]))
+
+
+def test_settings_that_train_nothing_are_refused_before_anything_is_read(tmp_path, capsys):
+    run = run_with_rows(tmp_path, [row(1)])
+    for verb in (train, check, lambda *args: train(*args, dry_run=True)):
+        with pytest.raises(RecipeError, match=r"train\.sft\.num_train_epochs must be a number above 0"):
+            verb(recipe("no-such-student", sft={"num_train_epochs": -1}), run)
+    with pytest.raises(RecipeError, match=r"'train\.seed': should be greater than or equal to 0"):
+        recipe("no-such-student", seed=-5)
+
+
 def test_broken_gguf(tmp_path, monkeypatch):
     monkeypatch.setenv("R1DISTILL_CACHE", str(tmp_path / "cache"))
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\0" * 100)
-    with pytest.raises(InputError, match=r"can't read the GGUF file"):
+    with pytest.raises(InputError, match=r"The GGUF file .*bad\.gguf can't be read"):
         train(recipe(tmp_path / "bad.gguf"), run_with_rows(tmp_path / "run", [row(1)]))
     assert not list((tmp_path / "cache/students").iterdir())
 

@@ -34,6 +34,8 @@ class ExportSummary(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int | None = None
     """Of all files (a dry run: estimated; null when the base is not here)."""
     parameters: int | None = None
+    weights_digest: str | None = None
+    """Of the exported weights (r1distill.weights.weights_digest); null in a dry run."""
     prompts_checked: int | None = None
     """Prompts whose tokens were compared with the training's, and are the same."""
     tokens_per_s: float | None = None

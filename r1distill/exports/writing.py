@@ -9,25 +9,25 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from r1distill.errors import InputError, StorageError
+from r1distill.errors import InputError
 from r1distill.exports.card import card
 from r1distill.exports.summary import ExportSummary
 from r1distill.ledger import read_lines, storage_errors, write_atomic
+from r1distill.objectives.disk import disk_errors
 from r1distill.objectives.students import Student
 from r1distill.recipe import Recipe
 from r1distill.records import Example, Message
-from r1distill.run import Run
+from r1distill.run import Run, read_json
 from r1distill.runtime import embedded_like
 from r1distill.show import Show
-from r1distill.weights import parameter_count
+from r1distill.weights import parameter_count, weights_digest
 
 CHECKED_ROWS = 3
 """So many prompts of the training set are compared, besides our own."""
@@ -70,7 +70,7 @@ def write_folder(plan: Plan, recipe: Recipe, run: Run, show: Show) -> ExportSumm
                 embedded_like(recipe).threads,
                 show,
             )
-            found = _measured(found, part)
+            found = _with_scores(_measured(found, part), summary_in(to))
             write_about(plan, found, part, recipe, run)
             for path in part.iterdir():  # safetensors makes files that only their owner may read
                 path.chmod((part / "README.md").stat().st_mode)
@@ -174,8 +174,29 @@ def _measured(summary: ExportSummary, part: Path) -> ExportSummary:
     }
     weights = part if summary.format == "merged" else part / weights_name(summary)
     return msgspec.structs.replace(
-        summary, files=files, bytes=sum(files.values()), parameters=parameter_count(weights)
-    )
+        summary, files=files, bytes=sum(files.values()), parameters=parameter_count(weights),
+        weights_digest=weights_digest(weights),
+    )  # fmt: skip
+
+
+def summary_in(folder: Path) -> ExportSummary | None:
+    """What export.json in a folder says; None when there is none of ours."""
+    found = read_json(folder / SUMMARY)
+    try:
+        return None if found is None else msgspec.convert(found, ExportSummary)
+    except msgspec.ValidationError:
+        return None
+
+
+def _with_scores(summary: ExportSummary, before: ExportSummary | None) -> ExportSummary:
+    """The summary with the scores of the same export that lies there damaged, if these are the very weights and files."""
+    same = before is not None and before.same_as(summary) and before.weights_digest == summary.weights_digest
+    if before is None or not same or before.files != summary.files:
+        return summary
+    return msgspec.structs.replace(
+        summary, scores=before.scores, differences=before.differences, models=before.models,
+        tokens_per_s=before.tokens_per_s, still_owed=before.still_owed,
+    )  # fmt: skip
 
 
 def write_about(plan: Plan, summary: ExportSummary, folder: Path, recipe: Recipe, run: Run) -> None:
@@ -189,16 +210,3 @@ def weights_name(summary: ExportSummary) -> str:
     """The file that holds the weights of an export in its folder."""
     names = {"merged": "model.safetensors", "adapter": "adapter_model.safetensors"}
     return names.get(summary.format, f"{summary.name}-{summary.quant}.gguf")
-
-
-@contextmanager
-def disk_errors(to: Path) -> Iterator[None]:
-    """Turn what safetensors says of a full disk into a StorageError."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        raise StorageError(
-            f"{to} can't be written: {str(error).splitlines()[0]}; free some space and run the same command again."
-        ) from None

@@ -13,7 +13,14 @@ import msgspec
 from r1distill.asking.owed import harvest_wanted
 from r1distill.errors import InputError
 from r1distill.filtering.measure import Place, Source
-from r1distill.imported import imported_prompts, is_imported, problem_of
+from r1distill.imported import is_imported, problem_of
+from r1distill.imported_problems import (
+    References,
+    distinct,
+    has_reference,
+    imported_problems,
+    question_id,
+)
 from r1distill.index import Index
 from r1distill.problems import load_problems
 from r1distill.queries import TraceRef
@@ -51,7 +58,7 @@ def todays_prompts(recipe: Recipe, run: Run) -> list[Prompt]:
     if section is not None and section.problems is not None and recipe.path(section.problems).is_file():
         return load_problems(recipe)[0]
     if not (run.folder / "prompts.jsonl").exists():
-        found = list(imported_prompts(run.folder))
+        found = distinct(imported_problems(run.folder))
         if found:
             return found
     return run.prompts()
@@ -99,22 +106,39 @@ def _earlier(
     run: Run, refs: list[TraceRef], prompts: list[Prompt], number: dict[str, int]
 ) -> tuple[list[tuple[TraceRef, int]], int]:
     """Traces that today's recipe does not ask for, with their problems; `prompts` grows by those the run still knows."""
-    saved = {p.id: p for p in reversed(list(imported_prompts(run.folder)))}
+    saved = imported_problems(run.folder)
+    references = References(saved)
+    own = {
+        prompt_id_of(p.question): place for place, p in enumerate(prompts) if saved.get(p.id) != p
+    }  # problems of the recipe, which traces from files know by their question only
     saved |= {p.id: p for p in run.prompts()} if (run.folder / "prompts.jsonl").exists() else {}
-    for place, prompt in enumerate(prompts):  # traces from files know their problem by its question only
-        number.setdefault(prompt_id_of(prompt.question), place)
     found, unknown = [], 0
     for ref, (_, trace) in zip(refs, run.read_traces("traces", refs), strict=True):
         if trace.prompt_id not in saved and is_imported(ref.slot, ref.id):
-            saved[trace.prompt_id] = problem_of(trace)
-        if trace.prompt_id not in number and trace.prompt_id in saved:
-            number[trace.prompt_id] = len(prompts)
-            prompts.append(saved[trace.prompt_id])
+            saved[trace.prompt_id] = references.completed(trace.prompt_id, problem_of(trace))
+        if trace.prompt_id not in number:
+            _note_problem(trace.prompt_id, saved.get(trace.prompt_id), prompts, number, own)
         if trace.prompt_id in number:
             found.append((ref, number[trace.prompt_id]))
         else:
             unknown += 1
     return found, unknown
+
+
+def _note_problem(
+    name: str, problem: Prompt | None, prompts: list[Prompt], number: dict[str, int], own: dict[str, int]
+) -> None:
+    """Give an id that no problem of today has the number of its problem: the recipe's `own` with this question, unless only the
+    trace's row has a reference; else the one that the run knows.
+    """
+    place = own.get(question_id(name))
+    if place is not None and (problem is None or has_reference(prompts[place]) or not has_reference(problem)):
+        number[name] = place
+    elif problem is not None:
+        if problem.id not in number:
+            number[problem.id] = len(prompts)
+            prompts.append(problem)
+        number[name] = number[problem.id]
 
 
 def run_sources(run: Run, chosen: Chosen) -> Iterator[Source]:

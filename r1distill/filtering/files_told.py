@@ -8,6 +8,7 @@ from pathlib import Path
 
 from r1distill.importers.scratch import Skipped
 from r1distill.importers.table import QUESTION, REPLY
+from r1distill.path_names import shown
 
 QUIET = ("plain", "r1distill")
 """Formats that need no mention."""
@@ -33,18 +34,35 @@ def _skipped_sentence(skipped: Skipped, listed_in: str) -> str:
     parts = f", in whole or in part ({len(skipped):,} parts)," if has_parts else ""
     return (
         f"{skipped.lines:,} lines can't be read as traces{parts} and are listed in {listed_in}; "
-        f"the first is {first['file']}:{first['line']} ({first['reason']})."
+        f"the first is {shown(first['file'])}:{first['line']} ({first['reason']})."
     )
 
 
-def no_trace_sentence(files: list[Path], skipped: Skipped, seen_fields: Counter[str]) -> str:
-    """For files that hold no trace at all: what was seen instead, and what a row needs."""
-    names = ", ".join(str(path) for path in files)
-    fields = ", ".join(name for name, _ in seen_fields.most_common(20)) or "no JSON object at all"
+def no_trace_sentence(
+    files: list[Path], skipped: Skipped, requests: int, seen_fields: Counter[str], is_mapped: bool
+) -> str:
+    """For files that hold no trace at all: what was seen instead, and what a row needs; of rows that nobody could decode, and
+    of rows that --map describes, only the first reason.
+    """
+    names = ", ".join(shown(path) for path in files)
     first = next(iter(skipped), None)
-    reason = f" (line {first['line']}: {first['reason']})" if first else ""
+    if first is None:
+        return f"No trace can be read from {names}: {_why_nothing(files, requests)}."
+    said = f"No trace can be read from {names} (line {first['line']}: {first['reason']})"
+    if not seen_fields or is_mapped:
+        return f"{said}."
+    fields = ", ".join(name for name, _ in seen_fields.most_common(20))
     return (
-        f"No trace can be read from {names}{reason}; the fields seen are: {fields}. A row needs a question "
+        f"{said}; the fields seen are: {fields}. A row needs a question "
         f"({', '.join(QUESTION)} or messages) and an answer ({', '.join(REPLY)}, or reasoning and answer); for other "
         "names use --map question=COLUMN,answer=COLUMN."
     )
+
+
+def _why_nothing(files: list[Path], requests: int) -> str:
+    """Of files without any row that was skipped."""
+    if requests:
+        return "there are only requests in it, name the file with their answers too"
+    if all(path.stat().st_size == 0 for path in files):
+        return "the file is empty" if len(files) == 1 else "the files are empty"
+    return "the file holds no row" if len(files) == 1 else "the files hold no row"

@@ -88,6 +88,7 @@ def hear(
     with show.progress("Filtering for the judge", total) as progress:
         workers = recipe.filter.workers
         found = measure_and_judge(sources(), ready, index, workers, progress.update, keep=[*names, *keep])
+        progress.update(total)
     court, told = Court(recipe, judges_run(folder), sources, dry_run, show), []
     for name in names:
         ready[name], summary = _ask(court, name, ready, found.rows)

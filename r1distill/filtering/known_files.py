@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from r1distill.errors import InputError
 from r1distill.importers.readers import first_bytes
 from r1distill.index import Index
+from r1distill.path_names import as_text, key_of, shown
 
 CHUNK_BYTES = 1 << 20
 SETTLED_S = 2.0
@@ -40,7 +41,7 @@ class Fingerprint(NamedTuple):
 
     def origin(self) -> dict[str, Any]:
         """As sources.json has it."""
-        return {"path": str(self.path), "bytes": self.size_bytes, "sha256": self.sha256}
+        return {"path": as_text(self.path), "bytes": self.size_bytes, "sha256": self.sha256}
 
 
 class Spot(NamedTuple):
@@ -70,22 +71,22 @@ def _fingerprint(path: Path, index: Index | None) -> Fingerprint:
         if index is None or not look:
             return _read(path)
         query = "SELECT sha256, lines FROM known_files WHERE path=? AND look=?"
-        known = index.db.execute(query, (str(place), look)).fetchone()
+        known = index.db.execute(query, (key_of(place), look)).fetchone()
         if known is not None:
             return Fingerprint(place, path.stat().st_size, *known)
         found = _read(path)
         if _look(path) == look:
-            row = (str(place), look, found.sha256, found.lines)
+            row = (key_of(place), look, found.sha256, found.lines)
             index.db.execute("INSERT OR REPLACE INTO known_files VALUES (?,?,?,?,NULL,NULL)", row)
         return found
     except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror or error}.") from None
+        raise InputError(f"{shown(path)} can't be read: {error.strerror or error}.") from None
 
 
 def spots_of(path: Path, index: Index, reading: bytes) -> Iterator[Spot] | None:
     """The lines of a file, without reading it; None when it has changed, or was not read in this way before."""
     query = "SELECT spots FROM known_files WHERE path=? AND look=? AND reading=? AND spots IS NOT NULL"
-    row = index.db.execute(query, (str(path.resolve()), _look(path), reading)).fetchone()
+    row = index.db.execute(query, (key_of(path.resolve()), _look(path), reading)).fetchone()
     return None if row is None else itertools.starmap(Spot, SPOT.iter_unpack(row[0]))
 
 
@@ -106,7 +107,7 @@ class SpotsSeen:
     def keep(self, index: Index, reading: bytes) -> None:
         """Let the index know."""
         if self._packed and _look(self._path) == self._look:
-            values = (reading, bytes(self._packed), str(self._path.resolve()), self._look)
+            values = (reading, bytes(self._packed), key_of(self._path.resolve()), self._look)
             index.db.execute("UPDATE known_files SET reading=?, spots=? WHERE path=? AND look=?", values)
 
 

@@ -24,6 +24,7 @@ from r1distill.filtering.plain_files import plain
 from r1distill.filtering.sift import open_index, torn_notes
 from r1distill.index import MEASUREMENTS, Index
 from r1distill.ledger import Ledger, read_lines, storage_errors
+from r1distill.path_names import as_text
 from r1distill.recipe import Recipe
 from r1distill.records import Measurement
 from r1distill.run import Run
@@ -77,7 +78,7 @@ class _Job:
                 self._mine(sources), self.checks, index, part.add, self.workers,
                 lambda done: progress.update(done + self._others), self.dry_run, logprobs,
             )  # fmt: skip
-            progress.update(found.traces + self._others)
+            progress.update(total)  # of a file these are lines, and not each of them is a trace
         return self._told(self._summary(found, part.written, started, torn_notes(index)))
 
     def _mine(self, sources: Iterable[Source]) -> Iterator[Source]:
@@ -90,7 +91,7 @@ class _Job:
     def _summary(self, found: Count, written: int, started: float, torn: list[str]) -> MeasureSummary:
         notes = [f"The check {name} raised an error: {text}" for name, text in found.errors.items()] + torn
         return MeasureSummary(
-            file=str(self.path), shard=f"{self.shard[0]}/{self.shard[1]}", traces=found.traces, measured=found.measured,
+            file=as_text(self.path), shard=f"{self.shard[0]}/{self.shard[1]}", traces=found.traces, measured=found.measured,
             cached=found.cached, written=written, notes=notes, dry_run=self.dry_run,
             elapsed_s=round(time.monotonic() - started, 3),
         )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 
 from r1distill.errors import InputError, MissingPackageError
 from r1distill.ledger import read_lines, storage_errors
+from r1distill.path_names import shown
 
 IDS = ("trace_id", "rejected_trace_id")
 COLUMNS = {
@@ -52,7 +53,7 @@ def refuse_foreign(folder: Path) -> None:
     for path in (folder / f"{name}.parquet" for name in COLUMNS):
         if path.exists() and not _is_ours(path):
             raise InputError(
-                f"{path} was not written by r1distill and would be replaced: choose another folder, or move it."
+                f"{shown(path)} was not written by r1distill and would be replaced: choose another folder, or move it."
             )
 
 
@@ -72,7 +73,8 @@ def _is_ours(path: Path) -> bool:
     except ImportError:
         return False
     try:
-        return MARK.items() <= (pq.read_schema(str(path)).metadata or {}).items()
+        with path.open("rb") as raw:  # the name may be no UTF-8, which Arrow would refuse
+            return MARK.items() <= (pq.read_schema(raw).metadata or {}).items()
     except (pa.ArrowException, OSError):
         return False
 
@@ -90,7 +92,10 @@ def _convert(source: Path, target: Path, schema: Any) -> None:
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     with storage_errors(target):
         try:
-            with pq.ParquetWriter(str(part), schema.with_metadata(MARK), compression="zstd") as file:
+            with (
+                part.open("wb") as raw,
+                pq.ParquetWriter(raw, schema.with_metadata(MARK), compression="zstd") as file,
+            ):
                 for lines in _groups(source):
                     file.write_table(_table(lines, schema))
             part.replace(target)

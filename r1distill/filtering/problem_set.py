@@ -15,10 +15,10 @@ from typing import overload
 import msgspec
 
 from r1distill.filtering.known_lines import Problem
+from r1distill.imported_problems import LICENCES
 from r1distill.importers.scratch import Scratch
 from r1distill.records import Message, Prompt
 
-LICENCES = ("license", "licence")
 HELD_BYTES = 16 << 20
 """Packed bytes of the problems that are held in memory."""
 UNPACKED = 64

@@ -48,6 +48,7 @@ from r1distill.filtering.preference import check_behind
 from r1distill.filtering.suspects import reads, suspects
 from r1distill.index import MEASUREMENTS, Index
 from r1distill.ledger import write_atomic
+from r1distill.path_names import as_text
 from r1distill.recipe_sections import SelectSection
 from r1distill.records import Example, Prompt
 from r1distill.run import read_json
@@ -82,6 +83,8 @@ class Material:
     """README.md of the result."""
     logprobs: Logprobs | None = None
     """What lies beside the traces, where a check wants it."""
+    passed_over: Callable[[], int] = lambda: 0
+    """How many of the `total` were met so far that are no traces."""
 
 
 def settings_of(checks: dict[str, Check], select: SelectSection, more: dict[str, Any]) -> dict[str, Any]:
@@ -147,9 +150,14 @@ def _measured(
 ) -> Measured:  # fmt: skip
     keep = values_read(checks, select)
     with show.progress("Reading" if count_only else "Filtering", material.total) as progress:
-        return measure_and_judge(
-            material.sources(), checks, index, workers, progress.update, count_only, keep, material.logprobs
-        )
+        found = measure_and_judge(
+            material.sources(), checks, index, workers, lambda done: progress.update(done + material.passed_over()),
+            count_only, keep, material.logprobs,
+        )  # fmt: skip
+        progress.update(
+            material.total
+        )  # a file may have more lines than rows: blank ones, or several for one row
+        return found
 
 
 def _counts(parted: Parted, checks: dict[str, Check], pairs: list[Pair]) -> dict[str, Any]:
@@ -181,7 +189,7 @@ def _summary(
     ]
     facts = {**material.facts, "notes": [*material.facts.get("notes", []), *own, *notes]}
     return FilterSummary(
-        stage_id=material.stage_id, folder=str(material.folder), traces=len(found.rows), prompts=material.prompts,
+        stage_id=material.stage_id, folder=as_text(material.folder), traces=len(found.rows), prompts=material.prompts,
         measured=found.measured, cached=found.cached, elapsed_s=round(time.monotonic() - started, 3), **facts, **counts,
     )  # fmt: skip
 

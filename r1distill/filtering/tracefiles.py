@@ -28,7 +28,7 @@ from r1distill.filtering.line_reader import LineReader
 from r1distill.filtering.measure import Place, Source
 from r1distill.filtering.problem_set import ProblemSet
 from r1distill.filtering.request_files import answer_files
-from r1distill.imported import sibling_prompts
+from r1distill.imported_problems import sibling_problems
 from r1distill.importers import Found
 from r1distill.importers.detect import chosen_formats
 from r1distill.importers.lines import Line
@@ -76,7 +76,7 @@ class TraceFiles:
         formats = chosen_formats(format, columns)
         self._is_mapped = bool(columns)
         self._reading = msgspec.json.encode([READER_VERSION, format, columns], order="deterministic")
-        self._saved = {p.id: p for path in files for p in sibling_prompts(path)}
+        self._saved = {name: p for path in files for name, p in sibling_problems(path).items()}
         self.problems = ProblemSet(self._saved, scratch)
         self._reader = LineReader(answer_kind, self._saved, formats, self.problems)
         self.skipped, self.requests = self._reader.skipped, self._reader.requests
@@ -211,7 +211,10 @@ class TraceFiles:
 
     def _need_traces(self) -> None:
         if not len(self.problems):
-            raise InputError(files_told.no_trace_sentence(self.files, self.skipped, self._reader.seen_fields))
+            sentence = files_told.no_trace_sentence(
+                self.files, self.skipped, len(self.requests), self._reader.seen_fields, self._is_mapped
+            )
+            raise InputError(sentence)
 
     def lines_at(self, places: Iterable[Place]) -> Iterator[bytes]:
         """The lines that stand for traces, in the order of their places, without newline."""

@@ -41,7 +41,7 @@ def traces_of(line: bytes, detector: Detector, context: Context) -> Iterator[Fou
             none = False
             yield found
     except LacksError as error:
-        raise ValueError(str(error) if format.name == "map" else what_is_lacking(row, str(error))) from None
+        raise ValueError(what_is_lacking(row, format, str(error))) from None
     except NOT_SO_SHAPED as error:
         said = f"{type(error).__name__}: {error}"
         raise ValueError(f"the row is not shaped as rows of {format.name} are ({said})") from None

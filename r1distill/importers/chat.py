@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from r1distill.importers.fields import Row
+from r1distill.importers.fields import Row, in_json
 from r1distill.importers.found import (
     Context,
     Found,
@@ -112,7 +112,7 @@ def text_of(content: Any) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list):
-        raise ValueError(f"a message holds no text but {type(content).__name__}")
+        raise ValueError(f"a message holds no text but {in_json(content)}")
     parts = []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None

@@ -89,8 +89,13 @@ def what_was_seen(row: Row) -> str:
     return f"no format has these columns: {_seen(row)}{_close(row)}"
 
 
-def what_is_lacking(row: Row, fault: str) -> str:
+def what_is_lacking(row: Row, format: Format, fault: str) -> str:
     """The fault of a row that holds no question or no answer, with its columns, the formats that come close, and what to do."""
+    if format.name == "map":
+        gone = [repr(name[:40]) for name in format.needs if not row.kind(name)]
+        return (
+            f"there is no column {' and no column '.join(gone)}; its columns: {_seen(row)}" if gone else fault
+        )
     return f"{fault}; its columns: {_seen(row)}{_close(row)}"
 
 

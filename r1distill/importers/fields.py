@@ -23,6 +23,10 @@ BOM = b"\xef\xbb\xbf"
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 LONGEST_NUMBER = 400
 """Characters; a longer number is no answer. (Python refuses integers of more than 4,300 digits.)"""
+TOO_MANY_DIGITS = re.compile(
+    r"Exceeds the limit \(.*?set_int_max_str_digits\(\)(?: to increase the limit)?", re.DOTALL
+)
+"""What Python says of those, in words for its programmers."""
 _COLUMNS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
 _ANY = msgspec.json.Decoder()
@@ -115,7 +119,7 @@ def read_row(line: bytes) -> Row:
             line.decode()
         row = Row(_COLUMNS.decode(line), line)
     except msgspec.ValidationError:
-        raise ValueError(f"the line is no JSON object but {type(_ANY.decode(line)).__name__}") from None
+        raise ValueError(f"the line is no JSON object but {in_json(_ANY.decode(line))}") from None
     except msgspec.DecodeError as error:
         raise ValueError(_what_is_odd(line) or str(error)) from None
     twice = _repeated_column(line, row.raws)
@@ -142,6 +146,19 @@ def _what_is_odd(line: bytes) -> str:
         return f"{odd[0]} is no JSON value"
     halves = SURROGATE.search(line)
     return "half of a surrogate pair (\\ud800 to \\udfff alone) is no text" if halves else ""
+
+
+def in_json(value: Any) -> str:
+    """What a decoded value is, in the words of JSON."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    words = ((str, "a text"), (int | float, "a number"), (list, "a list"), (dict, "an object"))
+    return next((word for kind, word in words if isinstance(value, kind)), "something else")
+
+
+def in_plain_words(reason: str) -> str:
+    """Why a row is no trace, without advice to programmers."""
+    return TOO_MANY_DIGITS.sub("a number of more than 4,300 digits", reason)
 
 
 def kind_of(raw: msgspec.Raw) -> str:

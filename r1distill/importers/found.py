@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, cast, get_args
 
 import msgspec
 
-from r1distill.importers.fields import Row
+from r1distill.importers.fields import Row, in_json
 from r1distill.importers.table import TAGS, Format
 from r1distill.records import FINISHES, AnswerKind, Message, Prompt, Trace, Usage, prompt_id_of
 from r1distill.teachers.replies import MOST_TOKENS, usage_of
@@ -183,7 +183,7 @@ def reference(row: Row, names: Iterable[str]) -> str | None:
         at = row.kind(name)
         if at not in ("", "null", "text"):
             raise ValueError(
-                f"the reference in {name!r} is neither text nor number but {type(row.value(name)).__name__}"
+                f"the reference in {name!r} is neither text nor number but {in_json(row.value(name))}"
             )
         if "." in name:
             text = _in_python_text(row, name)

@@ -30,12 +30,15 @@ from r1distill.importers.limits import (
 )
 from r1distill.importers.lines import BOMB, TOO_LONG, Line
 from r1distill.importers.parquet_child import FILE_FAULT, ROW_FAULT
+from r1distill.path_names import shown
 
 BOOT = (
     "import importlib.util as u, json, sys; place, path, args = json.loads(sys.argv[1]); sys.path[:] = path; "
     "spec = u.spec_from_file_location('parquet_child', place); child = u.module_from_spec(spec); "
     "sys.modules['parquet_child'] = child; spec.loader.exec_module(child); child.main(*args)"
 )
+FAULT_BYTES = 4096
+"""A fault is no longer than this as a line, whatever a row may be."""
 UNREADABLE = "the Parquet file can't be read any further ({})"
 
 
@@ -43,7 +46,7 @@ def parquet_lines(path: Path) -> Iterator[Line]:
     """The rows of a Parquet file. Raises MissingPackageError, InputError when no process can be started."""
     if importlib.util.find_spec("pyarrow") is None:
         raise MissingPackageError(
-            f"{path} is a Parquet file, which needs the package pyarrow: pip install 'r1distill[parquet]'."
+            f"{shown(path)} is a Parquet file, which needs the package pyarrow: pip install 'r1distill[parquet]'."
         )
     child = _started(path)
     number = 0
@@ -73,24 +76,30 @@ def _started(path: Path) -> subprocess.Popen[bytes]:
         )  # fmt: skip
     except OSError as error:
         raise InputError(
-            f"{path} can't be read: no process can be started for it ({error.strerror})."
+            f"{shown(path)} can't be read: no process can be started for it ({error.strerror})."
         ) from None
 
 
 def _lines_from(child: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """The lines that the child writes, until it ends or is silent for too long."""
+    """The lines that the child writes, until it ends or is silent for too long. It measures them itself, but who knows what the
+    file has made of it: of a line beyond the limit no more is held, and a FILE_FAULT stands for it.
+    """
     assert child.stdout is not None
-    pipe, rest = child.stdout.fileno(), [b""]
+    pipe, rest, held = child.stdout.fileno(), [b""], 0
     while select.select([pipe], [], [], PARQUET_SILENT_S)[0]:
         chunk = os.read(pipe, CHUNK_BYTES)
         if not chunk:
             return
         first, *lines = chunk.split(b"\n")
         rest.append(first)
+        held += len(first)
+        if held > MAX_LINE_BYTES + FAULT_BYTES:
+            yield FILE_FAULT + msgspec.json.encode(TOO_LONG)
+            return
         if lines:
             yield b"".join(rest)
             yield from lines[:-1]
-            rest = [lines[-1]]
+            rest, held = [lines[-1]], len(lines[-1])
 
 
 def _line(number: int, text: bytes) -> Line:

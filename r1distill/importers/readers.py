@@ -30,6 +30,7 @@ from r1distill.importers.limits import (
 from r1distill.importers.lines import BOMB, TOO_LONG, Line
 from r1distill.importers.parquet import parquet_lines
 from r1distill.importers.values import Values
+from r1distill.path_names import shown
 
 GZIP, ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -55,6 +56,11 @@ REFUSED_STARTS = {
     b"\x80\x04": "a pickle", b"\x80\x05": "a pickle", b"\x93NUMPY": "a NumPy array", b"ARROW1": "an Arrow cache",
     b"SQLite": "a database", b"BZh": "a bzip2 file", b"\xfd7zXZ": "an xz file", b"GGUF": "a file of weights",
 }  # fmt: skip
+TOO_MUCH_MEMORY = "requires too much memory"
+WINDOW = (
+    f"unpacking it takes a window of more than {1 << MAX_WINDOW_LOG - 20} MiB (zstd --long): unpack the file first; "
+    "nothing more of it is read"
+)
 SPREAD_ENDS = (b"{", b"[", b",")
 
 
@@ -80,22 +86,22 @@ def first_bytes(path: Path) -> bytes:
     """How a file begins. Raises InputError for one that is refused or can't be read."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(
-            f"{path} is no file but a pipe or a device: files are read twice, so write it to one."
+            f"{shown(path)} is no file but a pipe or a device: files are read twice, so write it to one."
         )
     name = path.name.lower()
     if any(name.endswith(end) for end in REFUSED_NAMES):
         raise InputError(
-            f"{path} is not read: files of this kind can run code. Write its rows as JSONL or Parquet."
+            f"{shown(path)} is not read: files of this kind can run code. Write its rows as JSONL or Parquet."
         )
     try:
         with path.open("rb") as file:
             head = file.read(16)
     except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror or error}.") from None
+        raise InputError(f"{shown(path)} can't be read: {error.strerror or error}.") from None
     for start, what in REFUSED_STARTS.items():
         if head.startswith(start):
             raise InputError(
-                f"{path} is {what}, not a trace file: write its rows as JSONL or Parquet, unpacked."
+                f"{shown(path)} is {what}, not a trace file: write its rows as JSONL or Parquet, unpacked."
             )
     return head
 
@@ -127,7 +133,7 @@ def _is_spread(start: bytes) -> bool:
         msgspec.json.decode(first)
     except msgspec.DecodeError as error:
         return "truncated" in str(error)
-    except RecursionError:
+    except (RecursionError, UnicodeDecodeError):
         pass
     return False
 
@@ -230,7 +236,9 @@ class Unpacking(io.RawIOBase):
                     self._packed = self._unpack()
                 piece = self._packed.read1(len(view) - size)
             except self._faults as error:
-                self.fault = f"the compressed data are damaged or end too early ({str(error)[:100]})"
+                said = str(error)[:100]
+                torn = f"the compressed data are damaged or end too early ({said})"
+                self.fault = WINDOW if TOO_MUCH_MEMORY in said else torn
                 break
             if not piece:
                 break

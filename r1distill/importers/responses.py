@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from r1distill.importers.chat import last_question, message_of, split_message
-from r1distill.importers.fields import Row, kind_of, read_row
+from r1distill.importers.fields import Row, in_json, kind_of, read_row
 from r1distill.importers.found import Context, Found, Said, Unread, beside, found, refuse_odd_reasoning
 from r1distill.importers.table import Format
 from r1distill.records import Message, Usage
@@ -95,7 +95,7 @@ def _listed(row: Row, format: Format, context: Context) -> Iterator[Found | Unre
     for number, item in enumerate(msgspec.json.decode(row.raws["data"], type=list[msgspec.Raw]), 1):
         try:
             if kind_of(item) != "object":
-                raise ValueError(f"it is no JSON object but {type(msgspec.json.decode(item)).__name__}")
+                raise ValueError(f"it is no JSON object but {in_json(msgspec.json.decode(item))}")
             one = read_row(bytes(item))
             if one.kind("object") != "text":  # the line alone must be known for what it is
                 one = read_row(one.line({"object": "chat.completion"}))

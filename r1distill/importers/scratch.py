@@ -14,8 +14,10 @@ from typing import IO, Any
 
 import msgspec
 
+from r1distill.importers.fields import in_plain_words
 from r1distill.importers.limits import BUFFER_BYTES
 from r1distill.ledger import storage_errors
+from r1distill.path_names import as_text
 
 NOT_ONE = (-1, -1)
 
@@ -99,7 +101,11 @@ class Skipped:
         """Note one. The notes of a line come one after the other."""
         self.lines += (path, line) != self._last
         self._last = (path, line)
-        row = {"file": str(path), "line": line, "reason": reason.encode("utf-8", "replace").decode()}
+        row = {
+            "file": as_text(path),
+            "line": line,
+            "reason": in_plain_words(reason).encode("utf-8", "replace").decode(),
+        }
         self._places.append(self._scratch.put(msgspec.json.encode(row)))
 
 

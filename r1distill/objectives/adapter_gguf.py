@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1distill.weights import open_gguf
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -57,9 +59,7 @@ class _Base:
     """The facts of a base GGUF that an adapter must agree with; the weights themselves are not read."""
 
     def __init__(self, path: Path) -> None:
-        from gguf import GGUFReader
-
-        reader = GGUFReader(path)
+        reader = open_gguf(path)
         self.architecture = str(_value(reader, "general.architecture"))
         self.shapes = {str(t.name): tuple(int(n) for n in t.shape) for t in reader.tensors}
         keys = PERMUTED.get(self.architecture, {})

@@ -39,6 +39,38 @@ class Lengths(NamedTuple):
     """Rows whose prompt alone fills the limit: cutting leaves nothing to train on."""
 
 
+class Validation(NamedTuple):
+    """What became of the rows of val.jsonl."""
+
+    rows: int
+    """That are validated with."""
+    rendering: Rendering
+    lengths: Lengths
+    decides: bool
+    """Whether train.keep or train.patience goes by them."""
+
+    @property
+    def cut(self) -> int:
+        """Rows cut at the limit."""
+        return self.lengths.over_rows - self.lengths.emptied if self.lengths.overlong == "truncate" else 0
+
+    @property
+    def given(self) -> int:
+        """Rows of val.jsonl."""
+        return self.lengths.all_rows + self.unfit
+
+    @property
+    def unfit(self) -> int:
+        """Rows left out whatever their length is."""
+        rendering = self.rendering
+        return rendering.control_tokens + len(rendering.changed) + rendering.no_target
+
+    @property
+    def dropped(self) -> int:
+        """Rows left out, for whatever reason."""
+        return self.given - self.rows
+
+
 class Case(NamedTuple):
     """What the proofs look at."""
 
@@ -53,6 +85,8 @@ class Case(NamedTuple):
     rendering: Rendering
     lengths: Lengths
     footprint: Footprint | None = None
+    validation: Validation | None = None
+    """None without rows in val.jsonl."""
 
 
 def ok(check: str, text: str) -> Finding:

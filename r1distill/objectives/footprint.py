@@ -20,6 +20,7 @@ import torch
 from r1distill.errors import InputError
 from r1distill.objectives.batches import SimilarLengths
 from r1distill.objectives.loss import CHUNK_POSITIONS
+from r1distill.weights import tensor_shapes
 
 PROCESS_BYTES = 1_200_000_000
 """The Python process with its libraries and their buffers, without weights and activations (torch 2.13, Linux)."""
@@ -91,6 +92,7 @@ def _counted(plan: Plan) -> tuple[Any, int, int]:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
             base = sum(p.numel() for p in model.parameters())
+            _check_weights(plan.folder, model)
             if plan.lora is None:
                 return model, base, base
             trained = get_peft_model(model, plan.lora)
@@ -100,6 +102,23 @@ def _counted(plan: Plan) -> tuple[Any, int, int]:
             f"The student in {plan.folder} can't be trained so: {str(error).splitlines()[0]}"
         ) from None
     return model, count, base + count
+
+
+def _check_weights(folder: Path, model: Any) -> None:
+    """Raises InputError when the weights on disk are damaged or of other shapes than the configuration says."""
+    try:
+        there = tensor_shapes(folder)
+    except InputError as error:
+        raise InputError(f"The student in {folder} can't be loaded: {error}") from None
+    if getattr(model.config, "quantization_config", None) is not None:
+        return  # packed: other shapes than the model computes with
+    for name, values in model.state_dict().items():
+        shape = tuple(values.shape)
+        if sorted(there.get(name, shape)) != sorted(shape):  # transformers may turn some while loading
+            raise InputError(
+                f"The student in {folder} can't be loaded: by its config.json {name} is {shape}, its weights hold "
+                f"{there[name]}; take both from the same place."
+            )
 
 
 def _padding(lengths_tokens: Sequence[int], args: Any) -> tuple[int, int]:

@@ -7,15 +7,15 @@ configuration; who calls decides whether a failed finding stops anything.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from r1distill.objectives.findings import Case, Finding, Lengths, failed, ok
+from r1distill.objectives.findings import Case, Finding, Lengths, Validation, failed, ok
 from r1distill.objectives.footprint import Footprint
 from r1distill.objectives.proofs import proofs
 from r1distill.objectives.render import Rendered, Rendering, marked
+from r1distill.objectives.students import read_config
 from r1distill.objectives.templates import fixed_template
 from r1distill.show import duration
 
@@ -28,7 +28,7 @@ def findings(case: Case) -> list[Finding]:
     """All proofs, in the order in which a reader needs them."""
     found = [_template(case), *proofs(case)]
     found += [_stop(case), _vocabulary(case), _padding(case), length(case.lengths)]
-    found += [*_left_out(case.rendering), *_footprint(case.footprint)]
+    found += [*_left_out(case.rendering), *_validation(case.validation), *_footprint(case.footprint)]
     return found
 
 
@@ -48,35 +48,37 @@ def shown(tokenizer: Any, rows: Sequence[Rendered], whole: bool = False) -> list
     return texts
 
 
-def length(lengths: Lengths) -> Finding:
-    """What is over the limit, and what becomes of it."""
+def length(lengths: Lengths, part: Literal["", "validation "] = "") -> Finding:
+    """What is over the limit, and what becomes of it; `part` says whose rows they are."""
+    check = f"{part}length"
     limit = f"{lengths.limit_tokens:,} tokens ({lengths.reason})"
     if not lengths.over_rows:
-        return ok("length", f"no row is over {limit}; the longest has {lengths.longest_tokens:,}")
+        return ok(check, f"no {part}row is over {limit}; the longest has {lengths.longest_tokens:,}")
     share = (
-        f"{lengths.over_rows:,} of {lengths.all_rows:,} rows "
+        f"{lengths.over_rows:,} of {lengths.all_rows:,} {part}rows "
         f"({lengths.over_rows / lengths.all_rows:.1%}), with {lengths.over_tokens / lengths.all_tokens:.1%} of all tokens, "
         f"are longer than {limit}"
     )
     if lengths.overlong == "raise":
         return failed(
-            "length",
+            check,
             f'{share} (the longest has {lengths.longest_tokens:,}), and train.overlong is "raise": raise '
             'train.sft.max_length, or set train.overlong = "drop".',
         )
     if lengths.overlong == "drop":
         return Finding(
-            "length",
+            check,
             "note",
             f"{share}, the longest {lengths.longest_tokens:,}; they are left out whole, not cut.",
         )
     left_out = (
         f" {lengths.emptied:,} are left out since their prompt alone is as long." if lengths.emptied else ""
     )
+    lacking = "teach" if not part else "test"
     return Finding(
-        "length",
+        check,
         "note",
-        f"{share}; they are cut there, so that they teach no answer and no end of turn.{left_out}",
+        f"{share}; they are cut there, so that they {lacking} no answer and no end of turn.{left_out}",
     )
 
 
@@ -107,7 +109,7 @@ def _stop(case: Case) -> Finding:
 
 def _vocabulary(case: Case) -> Finding:
     """No id lies outside the embedding."""
-    config = json.loads((case.folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(case.folder)
     rows = (config.get("text_config") or config).get("vocab_size")
     highest = max(max(row.input_ids) for row in case.rows)
     if rows is not None and max(highest, case.form.end_id) >= rows:
@@ -156,6 +158,37 @@ def _left_out(rendering: Rendering) -> Iterator[Finding]:
         yield ok("nothing to learn", "every row has tokens that are trained on")
 
 
+def _validation(found: Validation | None) -> Iterator[Finding]:
+    """The rows of val.jsonl are held to the same rules, since their loss is shown, and may choose the weights."""
+    if found is None:
+        return
+    yield length(found.lengths, "validation ")
+    yield _validation_left_out(found)
+
+
+def _validation_left_out(found: Validation) -> Finding:
+    check, seen = "validation left out", found.rendering
+    reasons = {
+        "over the limit": found.dropped - found.unfit,
+        "spell control tokens of the student": seen.control_tokens,
+        "changed by its tokenizer": len(seen.changed),
+        "have no target": seen.no_target,
+    }
+    if not found.dropped:
+        return ok(check, "no validation row is left out")
+    why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
+    text = f"{found.dropped:,} of {found.given:,} validation rows are left out ({why})"
+    if found.rows:
+        return Finding(check, "note", f"{text}.")
+    if found.decides:
+        return failed(
+            check,
+            f'{text}, and train.keep = "best" and train.patience need some: raise filter.select.val_fraction or '
+            "train.sft.max_length, or remove them.",
+        )
+    return Finding(check, "note", f"{text}, so there is no validation loss.")
+
+
 def _footprint(estimate: Footprint | None) -> Iterator[Finding]:
     if estimate is None:
         return
@@ -177,10 +210,9 @@ def _footprint(estimate: Footprint | None) -> Iterator[Finding]:
 
 
 def generation_ends(folder: Path) -> list[int]:
-    """The token ids at which generation with the model in `folder` stops."""
+    """The token ids at which generation with the model in `folder` stops. Raises InputError for a broken configuration."""
     for name in ("generation_config.json", "config.json"):
-        path = folder / name
-        ends = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+        ends = read_config(folder, name).get("eos_token_id") if (folder / name).is_file() else None
         if ends is not None:
             return list(ends) if isinstance(ends, list) else [ends]
     return []

@@ -16,7 +16,7 @@ from r1distill.errors import InputError, NothingKeptError
 from r1distill.ledger import storage_errors
 from r1distill.objectives import preflight, settings
 from r1distill.objectives.adapter_gguf import write_gguf_adapter
-from r1distill.objectives.findings import Case, Finding, Lengths
+from r1distill.objectives.findings import Case, Finding, Lengths, Validation
 from r1distill.objectives.footprint import Footprint, Plan, footprint
 from r1distill.objectives.render import IGNORED, Rendered, Rendering, format_of, render
 from r1distill.objectives.sft import Job
@@ -29,7 +29,7 @@ MARKS = {"ok": "ok", "note": "note", "failed": "FAILED"}
 
 
 class Ready(NamedTuple):
-    """A job, what was proven of it, and what was left out of train.jsonl on the way (numbers of rows)."""
+    """A job, what was proven of it, and what was left out on the way: numbers of rows, of train.jsonl but for `validation`."""
 
     job: Job
     findings: list[Finding]
@@ -46,6 +46,7 @@ class Ready(NamedTuple):
     """Their text comes back from the student's tokens as another one."""
     longest_tokens: int
     """Length of the longest row that is trained on."""
+    validation: Validation
 
 
 def prepare(
@@ -68,6 +69,10 @@ def prepare(
     form = format_of(tokenizer)
     rendered = render(tokenizer, train)
     rows, lengths = fitted(rendered.rows, *_limit(section, source), section.overlong)
+    held_out = render(tokenizer, validation)
+    validated, over = fitted(held_out.rows, *_limit(section, source), section.overlong)
+    decides = section.keep == "best" or section.patience is not None
+    kept = Validation(len(validated), held_out, over, decides)
     if not rows:
         raise NothingKeptError(_nothing(len(train), rendered, lengths))
     job = Job(
@@ -76,13 +81,15 @@ def prepare(
         tokenizer=tokenizer,
         end_id=form.end_id,
         rows=rows,
-        validation=fitted(render(tokenizer, validation).rows, *_limit(section, source), section.overlong)[0],
+        validation=validated,
         section=section,
         folder=folder,
     )
     estimate = footprint(_plan(job), [len(row.input_ids) for row in rows])
     examples = {example.trace_id: example for example in train}
-    case = Case(tokenizer, source, form, examples, rows, rendered, lengths, estimate)
+    case = Case(
+        tokenizer, source, form, examples, rows, rendered, lengths, estimate, kept if validation else None
+    )
     return Ready(
         job=job,
         findings=preflight.findings(case),
@@ -94,6 +101,7 @@ def prepare(
         control_tokens=rendered.control_tokens,
         changed=len(rendered.changed),
         longest_tokens=max(len(row.input_ids) for row in rows),
+        validation=kept,
     )
 
 

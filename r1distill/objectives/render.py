@@ -126,16 +126,15 @@ def served_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 
 def _applied(tokenizer: Any, messages: Sequence[Message], generation: bool, **how: Any) -> Any:
-    import jinja2
-
     chat = [{"role": message.role, "content": message.content} for message in messages]
     template = fixed_template(tokenizer).text
     try:
         return tokenizer.apply_chat_template(
             chat, add_generation_prompt=generation, chat_template=template, **how
         )
-    except (jinja2.TemplateError, ValueError, TypeError) as error:
-        raise InputError(f"The student's chat template refuses the prompt: {error}.") from None
+    except Exception as error:  # noqa: BLE001 - a template is a program of others: it may raise anything
+        said = str(error).strip().rstrip(".") or type(error).__name__
+        raise InputError(f"The student's chat template refuses the prompt: {said}.") from None
 
 
 def completion_text(prompt: str, reasoning: str, answer: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from r1distill.errors import MissingPackageError, RecipeError
+from r1distill.objectives.setting_values import check_numbers, check_types
 from r1distill.recipe_sections import TrainSection
 
 DEFAULT_MAX_LENGTH_TOKENS = 4096
@@ -68,8 +69,13 @@ def check(section: TrainSection) -> None:
     if section.method == "full" and section.lora != TrainSection.model_fields["lora"].default:
         raise RecipeError('train.lora has no effect with train.method = "full": remove one of the two.')
     lora_config(section.lora)
-    max_length(section.sft)
     sft_config(section, Path(), validate=section.keep == "best" or section.patience is not None)
+
+
+def check_values(section: TrainSection) -> None:
+    """The part of `check` that needs no package: numbers out of their range. Raises RecipeError naming the key."""
+    check_numbers("train.lora", section.lora)
+    check_numbers("train.sft", section.sft)
 
 
 def check_validation(section: TrainSection, rows: int) -> None:
@@ -86,6 +92,7 @@ def lora_config(settings: dict[str, Any]) -> Any:
     from peft import LoraConfig
 
     _check_keys("train.lora", settings, LoraConfig, frozenset({"task_type", "inference_mode"}))
+    check_numbers("train.lora", settings)
     try:
         return LoraConfig(**settings, task_type="CAUSAL_LM")
     except (TypeError, ValueError) as error:
@@ -99,6 +106,8 @@ def sft_config(section: TrainSection, output: Path, validate: bool) -> Any:
 
     settings = section.sft
     _check_keys("train.sft", settings, SFTConfig, OURS)
+    check_numbers("train.sft", settings)
+    check_types("train.sft", settings, SFTConfig)
     if settings.get("packing") and settings.get("packing_strategy", "bfd") != "bfd":
         raise RecipeError(
             "train.sft.packing_strategy must be 'bfd': the others cut traces or let them see each other."
@@ -177,11 +186,8 @@ def main_process() -> bool:
 
 
 def max_length(settings: dict[str, Any]) -> int:
-    """`train.sft.max_length` in tokens. Raises RecipeError when it is no positive number."""
-    value = settings.get("max_length", DEFAULT_MAX_LENGTH_TOKENS)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise RecipeError(f"train.sft.max_length must be a positive number of tokens, not {value!r}.")
-    return value
+    """`train.sft.max_length` in tokens; `check` has seen that it is a positive number."""
+    return int(settings.get("max_length", DEFAULT_MAX_LENGTH_TOKENS))
 
 
 def bytes_per_weight(method: str) -> float:

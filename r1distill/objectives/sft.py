@@ -21,7 +21,9 @@ from peft import PeftModel
 from r1distill.errors import R1DistillError, RecipeError, StorageError
 from r1distill.ledger import storage_errors
 from r1distill.objectives import packing, settings
+from r1distill.objectives.disk import refused_write
 from r1distill.objectives.render import Rendered
+from r1distill.objectives.resumption import Resumption
 from r1distill.objectives.students import load_model, stop_at
 from r1distill.objectives.templates import fixed_template
 from r1distill.objectives.trainer import Trainer, dataset
@@ -29,8 +31,6 @@ from r1distill.objectives.watch import Watch, last_checkpoint
 from r1distill.recipe_sections import TrainSection
 from r1distill.show import Show
 
-FULL_DISK = ("No space left on device", "PytorchStreamWriter failed", "inline_container.cc", "os error 28")
-"""What torch.save and safetensors say when the disk is full."""
 FULL_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What torch says when the GPU's or the machine's memory is full."""
 
@@ -79,7 +79,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def train_sft(job: Job, show: Show) -> Outcome:
-    """Fine-tune; resumes from the last checkpoint in the folder.
+    """Fine-tune; resumes from the last checkpoint in the folder, and leaves its checkpoints there.
 
     Raises RecipeError (settings refused), InputError (student can't be loaded), StorageError, and
     KeyboardInterrupt after a checkpoint was saved.
@@ -96,6 +96,7 @@ def train_sft(job: Job, show: Show) -> Outcome:
         found = last_checkpoint(job.folder / "checkpoints")
         if found:
             watch.resume_at(*found)
+            trainer.add_callback(Resumption(trainer, found[0]))
             show.note(f"Continuing from the checkpoint at step {found[1]}.")
         steps = _steps(trainer)
         with watch.at_work(steps):
@@ -158,7 +159,10 @@ def _steps(trainer: Trainer) -> int:
 
 
 def _save(job: Job, trainer: Trainer) -> None:
-    """Write the trained student's folder so that it is there complete or not at all, then drop the checkpoints."""
+    """Write the trained student's folder so that it is there complete or not at all.
+
+    The checkpoints stay: who calls drops them, when all that belongs to the training is written.
+    """
     target = job.result
     part = job.folder / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -168,8 +172,6 @@ def _save(job: Job, trainer: Trainer) -> None:
     job.tokenizer.save_pretrained(part)
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
-    if "save_strategy" not in job.section.sft:
-        shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
 
 
 def _outcome(trainer: Trainer, watch: Watch) -> Outcome:
@@ -225,10 +227,10 @@ def _translated(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         text = str(error)
-        if any(sign in text for sign in FULL_DISK):
+        if refused_write(error):
             raise StorageError(
-                f"{folder} can't be written: there is no space left; free some space and run the same command again, "
-                "it continues from the last checkpoint."
+                f"{folder} can't be written: there is no space left, or a quota or size limit is reached; free some space and "
+                "run the same command again, it continues from the last checkpoint."
             ) from None
         if isinstance(error, MemoryError) or any(sign in text for sign in FULL_MEMORY):
             raise R1DistillError(

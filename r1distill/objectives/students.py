@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 from r1distill.errors import InputError, MissingPackageError
 from r1distill.ledger import storage_errors
 from r1distill.show import Show
-from r1distill.weights import gguf_path, weights_digest
+from r1distill.weights import gguf_path, open_gguf, weights_digest
 
 HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -137,6 +138,13 @@ def load_model(folder: Path, method: Literal["lora", "qlora", "full"] = "lora") 
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"The student in {folder} can't be loaded: {_first_line(error)}") from None
+    except RuntimeError as error:
+        if "mismatched" not in str(error):  # a full memory is told by who trains
+            raise
+        raise InputError(
+            f"The student in {folder} can't be loaded: its config.json says other shapes than its weights have; take both "
+            "from the same place."
+        ) from None
     except (
         ImportError
     ) as error:  # a broken or missing package that only this student needs (4 bits, FlashAttention)
@@ -172,8 +180,21 @@ def stop_at(model: Any, end_id: int) -> None:
 
 def position_limit(folder: Path) -> int:
     """The longest sequence in tokens that the student's positions were made for; a huge number if it does not say."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder)
     return int((config.get("text_config") or config).get("max_position_embeddings") or 1 << 30)
+
+
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """A configuration in a student's folder. Raises InputError when it is no JSON object."""
+    try:
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"The student's {folder / name} is no JSON ({_first_line(error)}): get it again."
+        ) from None
+    if not isinstance(found, dict):
+        raise InputError(f"The student's {folder / name} is no JSON object: get it again.")
+    return found
 
 
 def _snapshot(name: str, fetch: bool) -> Path | None:
@@ -206,27 +227,27 @@ def _dequantise(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    reader = open_gguf(gguf)
     try:
         tokenizer = AutoTokenizer.from_pretrained(**where)
-        _split_digits(tokenizer, gguf)
+        _split_digits(tokenizer, reader)
         # Without dequantize=True the weights stay packed, and save_pretrained refuses them.
         config = GgufConfig(dequantize=True)
         model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=config)
-    except (ValueError, KeyError, NotImplementedError) as error:
+    except (ValueError, LookupError, NotImplementedError, ArithmeticError, struct.error) as error:
         raise InputError(f"transformers can't read the GGUF file {gguf}: {_first_line(error)}") from None
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def _split_digits(tokenizer: Any, gguf: Path) -> None:
+def _split_digits(tokenizer: Any, reader: Any) -> None:
     """Cut texts before merging as llama.cpp does for this GGUF: transformers forgets that SmolLM takes digits one by one.
 
     Else "= 5" would be trained as other tokens than it is served as. Source: llama.cpp, `LLAMA_VOCAB_PRE_TYPE_SMOLLM`.
     """
-    from gguf import GGUFReader
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
-    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    field = reader.get_field("tokenizer.ggml.pre")
     if field is not None and field.contents() == "smollm":
         parts = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
         tokenizer.backend_tokenizer.pre_tokenizer = Sequence(parts)

@@ -6,6 +6,7 @@ In: rows whose ids and labels are decided (render.py). The trainer changes neith
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from trl import SFTTrainer
 from r1distill.objectives import loss
 from r1distill.objectives.batches import SimilarLengths
 from r1distill.objectives.render import IGNORED, Rendered
-from r1distill.objectives.watch import Watch
+from r1distill.objectives.watch import STATE_FILE, Watch
 
 
 class Trainer(SFTTrainer):  # type: ignore[misc]
@@ -87,6 +88,30 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         batches = max(1, step // self.micro_rows)
         return SimilarLengths(lengths, self.micro_rows, self.args.seed, batches, self.args.world_size)
+
+    def make_up_evaluation(self, checkpoint: Path) -> None:
+        """The validation that was due at `checkpoint` and is lost, with all that it decides; as eval_on_start, it comes
+        before the first step.
+        """
+        self._load_rng_state(str(checkpoint))  # as it was when the validation was due
+        self._determine_best_metric(metrics=self._evaluate(None, None), trial=None)
+        if self.args.load_best_model_at_end:  # this checkpoint may be the best, and its state must say so
+            self._save_checkpoint(self.model, trial=None)
+            self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """While one is written over, it counts as unfinished (watch.last_checkpoint)."""
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            (folder / STATE_FILE).unlink(missing_ok=True)
+        super()._save_checkpoint(model, trial)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing when the checkpoint is that of the end: in an unfinished epoch transformers would train one step more."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Nothing: trl's card would say nothing of the teacher, the filters or the data."""

@@ -91,6 +91,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if counts is not None:
             self.labelled_tokens, self._before_s = counts.labelled_tokens, counts.elapsed_s
 
+    def forget_validation(self, step: int) -> None:
+        """Drop what is noted of the validation after `step`, which is made again."""
+        self.metrics = [row for row in self.metrics if row.step != step or row.eval_loss is None]
+
     @property
     def elapsed_s(self) -> float:
         """Seconds of training so far, over all resumptions."""
@@ -153,6 +157,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             control.should_save = control.should_training_stop = True
         elif due:
             control.should_save = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """An interrupt is no end of an epoch, as transformers takes it for: the validation is due after the last step."""
+        if self.interrupted and state.global_step < state.max_steps:
+            control.should_evaluate = control.should_save = False
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Metrics and counts go to disk with every checkpoint, so that they agree."""

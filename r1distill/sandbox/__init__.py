@@ -8,7 +8,8 @@ expects goes in, so that a program can't read what it should find (assert statem
     levels.py     which isolation works here: bubblewrap, namespaces, or limits only (which is not a sandbox)
     commands.py   the command line of each level
     execute.py    one program, run once (watched.py: seen from outside, watch.py: what its tree uses)
-    inside.py     the first process inside: sets its limits, then becomes the program
+    inside.py     the first process inside: sets its limits and its filter, then becomes the program
+    seccomp.py    the filter of system calls (calls.py: which ones, by their numbers)
     supervise.py  for limits only: ends what the program leaves behind
 """
 

@@ -49,19 +49,23 @@ class Box(msgspec.Struct, frozen=True):
     """The program that makes the sandbox: bwrap or unshare."""
     options: tuple[str, ...] = ()
     """What this bwrap knows beyond the oldest one that is used."""
+    seccomp: bool = False
+    """Whether system calls are filtered; then a program that can't be filtered isn't run."""
 
     @property
     def identity(self) -> list[str]:
-        """What can change a result: the level and the Python."""
-        return [self.level, self.version]
+        """What can change a result: the level, the Python and the filter of system calls."""
+        return [self.level, self.version, *(["seccomp"] if self.seccomp else [])]
 
     def sentence(self) -> str:
         """What is in force, for the person who runs it."""
-        return f"Code of answers is run by Python {self.version}: {STRENGTH[self.level]}."
+        calls = "system calls filtered by seccomp" if self.seccomp else "without seccomp"
+        return f"Code of answers is run by Python {self.version}: {STRENGTH[self.level]}, {calls})."
 
 
 STRENGTH: dict[Level, str] = {
-    "bubblewrap": "in a sandbox (bubblewrap: no network, read-only system, private /tmp, own processes)",
-    "namespaces": "in a sandbox (namespaces by unshare: no network, read-only system, private /tmp, own processes)",
-    "limits": "limits, not a sandbox (time, memory, processes and output are limited; network and files are not)",
+    "bubblewrap": "in a sandbox (bubblewrap: no network, read-only system, private /tmp, own processes",
+    "namespaces": "in a sandbox (namespaces by unshare: no network, read-only system, private /tmp, own processes",
+    "limits": "limits, not a sandbox (time, memory, processes and output are limited; network and files are not",
 }
+"""What is in force, but for the filter of system calls and the closing bracket."""

@@ -26,8 +26,12 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
 }
 """All that a program finds in its environment. A fixed seed: what prints a set prints the same every time."""
+NO_ZERO = ("--ro-bind", "/dev/null", "/dev/zero")
+"""bwrap always makes a /dev/zero, which can be mapped shared; what is bound over it can't even be opened (nodev)."""
 MOUNT_POINT = "/mnt"
 """Any folder that exists: the new root is mounted over it, in the new namespace only."""
+MAX_FILES = 4096
+"""Files and folders in the private /tmp: empty ones need memory too, which its size does not count."""
 NEW_ROOT = """
 set -eu
 size=$1; shift
@@ -44,18 +48,19 @@ while [ "$1" != -- ]; do
 done
 shift
 mkdir -p dev proc tmp
-for name in null zero full random urandom; do : > dev/$name; mount --bind /dev/$name dev/$name; done
+for name in null full random urandom; do : > dev/$name; mount --bind /dev/$name dev/$name; done
 ln -s /proc/self/fd dev/fd; ln -s fd/0 dev/stdin; ln -s fd/1 dev/stdout
 mount -t proc -o nosuid,nodev,noexec proc proc
-mount -t tmpfs -o mode=1777,size="$size",nosuid,nodev tmpfs tmp
+mount -t tmpfs -o mode=1777,size="$size",nr_inodes=MAX_FILES,nosuid,nodev tmpfs tmp
 pivot_root . .
 umount -l .
 mount -o remount,bind,ro /
 cd /tmp
 "$@" || exit $?
-"""
+""".replace("MAX_FILES", str(MAX_FILES))
 """The script that builds the root of the level "namespaces": size of /tmp, mount point, paths, --, command. It stays as the
-first process, which no signal from inside can end; when it ends, all others do."""
+first process, which no signal from inside can end; when it ends, all others do. There is no /dev/zero: who maps it shared holds
+memory that no limit counts."""
 
 
 def command(box: Box, limits: Limits, uid: int | None, inside: list[str]) -> list[str]:
@@ -82,7 +87,8 @@ def _bubblewrap(box: Box, limits: Limits, uid: int | None) -> list[str]:
         rights += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     return [
         box.binary, *user, *namespaces, "--die-with-parent", "--new-session", "--hostname", "sandbox", *binds,
-        "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", *room, "--remount-ro", "/", "--chdir", "/tmp", *rights, "--",
+        "--proc", "/proc", "--dev", "/dev", *NO_ZERO, "--remount-ro", "/dev", *room, "--remount-ro", "/", "--chdir", "/tmp",
+        *rights, "--",
     ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ import msgspec
 
 from r1distill.sandbox.box import Box, Limits
 from r1distill.sandbox.commands import ENVIRONMENT, command, spare_uid
+from r1distill.sandbox.seccomp import filter_for
 from r1distill.sandbox.watch import tasks_of_user
 from r1distill.sandbox.watched import OWN_TASKS, Stop, Watched, end
 
@@ -73,9 +74,7 @@ def execute(box: Box, program: Program, limits: Limits, max_wall_s: float = math
     before = os.times()
     with contextlib.ExitStack() as open_things:
         folder = open_things.enter_context(_folder(box, uid))
-        job = _file(
-            open_things, json.dumps(_job(program, box, limits, uid, token)).encode("utf-8", "surrogatepass")
-        )
+        job = _file(open_things, ascii(_job(program, box, limits, uid, token)).encode())
         stdin = _file(open_things, program.stdin.encode("utf-8", "replace"))
         read_report, write_report = os.pipe()
         reports = open_things.enter_context(open(read_report, "rb", buffering=0))
@@ -144,12 +143,14 @@ def _rows(reports: bytes) -> list[dict[str, Any]]:
 
 
 def _job(program: Program, box: Box, limits: Limits, uid: int | None, token: str) -> dict[str, Any]:
+    """What inside.py reads as a literal of Python: texts and whole numbers only, the arguments as JSON."""
     given = {"cpu_s": math.ceil(limits.cpu_s), "memory_mb": limits.memory_mb, "files_mb": limits.files_mb}
     inside = {
-        "source": program.source, "kind": program.kind, "name": program.name, "args": program.args, "before": program.before,
-        "after": program.after,
+        "source": program.source, "kind": program.kind, "name": program.name, "args": json.dumps(program.args),
+        "before": program.before, "after": program.after,
     }  # fmt: skip
-    return {**inside, "token": token, "limits": {**given, "tasks": _tasks(box, limits, uid)}}
+    calls = filter_for(os.uname().machine).hex() if box.seccomp else ""
+    return {**inside, "token": token, "filter": calls, "limits": {**given, "tasks": _tasks(box, limits, uid)}}
 
 
 def _tasks(box: Box, limits: Limits, uid: int | None) -> int:

@@ -1,4 +1,5 @@
-"""Which isolation works here? Asked by trying, since a program that is installed may still be forbidden to do its work.
+"""Which isolation works here? Asked by trying, since a program that is installed may still be forbidden to do its work,
+and a kernel to filter system calls.
 
 Out: the strongest Box that runs a small program and keeps it from this process, or a sentence that says for each level why
 not. Only Linux has what is needed.
@@ -13,9 +14,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from r1distill.errors import R1DistillError
 from r1distill.sandbox.box import Box, Level, Limits
 from r1distill.sandbox.execute import Program, execute
+from r1distill.sandbox.seccomp import filter_for
 
 __all__ = ["Box", "Level", "Limits", "find_box", "works"]
 
@@ -55,7 +59,7 @@ def find_box(without_sandbox: bool = False) -> Box:
 def works(level: Level) -> tuple[Box | None, str]:
     """(a box of that level, "") when it runs a program, else (None, why not)."""
     fault = "no Python that it could run"
-    for box in _candidates(level):
+    for box in _filtered_first(_candidates(level)):
         if level in BINARIES and not box.binary:
             return None, f"{BINARIES[level]} is not installed"
         try:
@@ -66,6 +70,14 @@ def works(level: Level) -> tuple[Box | None, str]:
             return box, ""
         fault = f"{BINARIES.get(level, 'python')} is there, but is not allowed to or can't start a program"
     return None, fault
+
+
+def _filtered_first(boxes: Iterator[Box]) -> Iterator[Box]:
+    """Each with its system calls filtered, where the processor is known; then each without."""
+    without = list(boxes)
+    if filter_for(os.uname().machine):
+        yield from (msgspec.structs.replace(box, seccomp=True) for box in without)
+    yield from without
 
 
 def _candidates(level: Level) -> Iterator[Box]:

@@ -67,8 +67,10 @@ class Watched:
         return ""
 
     def _read(self) -> None:
-        if not self.selector.get_map():
-            time.sleep(POLL_S)
+        if not self.selector.get_map():  # nobody can write any more; select would not see the end
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(POLL_S)
+            return
         for key, _ in self.selector.select(POLL_S):
             if not self._take(key.fd):
                 self.selector.unregister(key.fd)

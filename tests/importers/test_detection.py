@@ -75,8 +75,10 @@ def test_a_row_that_looks_known_and_holds_no_trace(value: dict[str, Any], close:
 
 def test_who_names_the_columns_is_not_told_to() -> None:
     detector = Detector(chosen_formats(None, {"question": "q", "answer": "a"}))
-    with pytest.raises(ValueError, match=r"^no answer of a teacher \(none of a, .*\)$"):
+    with pytest.raises(ValueError, match=r"^there is no column 'a'; its columns: q \(text\)$"):
         list(traces_of(b'{"q": "x"}', detector, Context()))
+    with pytest.raises(ValueError, match=r"^no answer of a teacher \(none of a, .*\)$"):
+        list(traces_of(b'{"q": "x", "a": null}', detector, Context()))
 
 
 def test_a_choice_problem_is_no_stored_completion() -> None:

@@ -108,4 +108,4 @@ def test_reasoning_that_is_no_text(row: Any) -> None:
 
 
 def test_the_elements_of_a_list_are_called_so() -> None:
-    assert refused({"object": "list", "data": [1]}) == "completion 1: it is no JSON object but int"
+    assert refused({"object": "list", "data": [1]}) == "completion 1: it is no JSON object but a number"

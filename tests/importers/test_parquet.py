@@ -11,7 +11,7 @@ import pytest
 
 from r1distill.filtering.tracefiles import TraceFiles
 from r1distill.importers import parquet as parquet_reader
-from r1distill.importers.lines import BOMB
+from r1distill.importers.lines import BOMB, TOO_LONG
 from r1distill.importers.readers import lines_of
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -104,6 +104,76 @@ def test_a_file_that_wants_more_memory_than_it_may_have(
     )
     found = list(lines_of(tmp_path / "t.parquet"))
     assert found[-1].fault.startswith("the Parquet file can't be read any further (")
+
+
+LIMIT = 2000
+WORDS = pyarrow.array(["a" * 600, "b" * 600, "c" * 600, "d" * 600] * 4)
+
+
+@pytest.mark.parametrize(
+    ("column", "long"),
+    [
+        (["a", "\x01" * 900, "c"], [2]),  # 900 bytes, as JSON 5,400
+        (["a", "b" * 2100], [2]),
+        (["\x01" * 300] * 6, []),  # each may be, though all together are longer
+        (["\x01" * 300, "b", "\x01" * 900], [3]),
+        (pyarrow.array([[None], [None] * 500], pyarrow.list_(pyarrow.null())), [2]),  # nulls stand nowhere
+        (pyarrow.array([[True], [False] * 500], pyarrow.list_(pyarrow.bool_())), [2]),  # in 63 bytes
+        ([[{"a long name": 1}], [{"a long name": 1}] * 200], [2]),
+        (pyarrow.array([{"key": 1}, {str(at): 1 for at in range(999)}], pyarrow.map_("str", "int8")), [2]),
+        (WORDS.dictionary_encode(), []),  # the values are longer together, each row means one
+        (pyarrow.array(["a", "b" * 2100] * 2).dictionary_encode(), [2, 4]),
+        (pyarrow.array([7, 8, 7]).dictionary_encode(), []),
+    ],
+)  # fmt: skip
+def test_no_row_is_longer_than_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: Any, long: list[int]
+) -> None:
+    monkeypatch.setattr(parquet_reader, "MAX_LINE_BYTES", LIMIT)
+    parquet.write_table(pyarrow.table({"question": column}), tmp_path / "t.parquet")
+    found = list(lines_of(tmp_path / "t.parquet"))
+    assert [line.number for line in found] == [*range(1, len(column) + 1)]
+    assert [line.number for line in found if line.fault == TOO_LONG] == long
+    assert all(len(line.data) <= LIMIT and (line.data or line.fault) for line in found)
+    assert sum(line.fault == "" for line in found) == len(column) - len(long)
+
+
+def test_rows_that_are_too_long_count_for_the_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_reader, "MAX_LINE_BYTES", LIMIT)
+    monkeypatch.setattr(parquet_reader, "FREE_BYTES", 1 << 20)
+    shared = pyarrow.array(["\x01" * 1900] * 10_000).dictionary_encode()
+    parquet.write_table(pyarrow.table({"question": shared}), tmp_path / "t.parquet")
+    found = list(lines_of(tmp_path / "t.parquet"))
+    assert len(found) < 500 and [line.fault for line in found[-2:]] == [TOO_LONG, BOMB]
+
+
+def test_a_child_that_writes_without_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path)
+    monkeypatch.setattr(parquet_reader, "MAX_LINE_BYTES", 4 << 20)
+    monkeypatch.setattr(parquet_reader, "BOOT", ONE_ROW_THEN + "\nwhile True: sys.stdout.write('x' * 4096)")
+    tracemalloc.start()
+    found = list(lines_of(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [line.fault for line in found] == [
+        "", f"the Parquet file can't be read any further ({TOO_LONG})"
+    ]  # fmt: skip
+    assert peak < 12 << 20
+
+
+def test_a_column_that_stands_twice(tmp_path: Path) -> None:
+    columns = [pyarrow.array(["a"]), pyarrow.array(["b"]), pyarrow.array(["c"])]
+    table = pyarrow.Table.from_arrays(columns, names=["question", "response", "question"])
+    parquet.write_table(table, tmp_path / "t.parquet")
+    (line,) = lines_of(tmp_path / "t.parquet")
+    said = "the column 'question' stands in the file twice"
+    assert line == (1, None, b"", f"the Parquet file can't be read any further ({said})")
+    inner = pyarrow.StructArray.from_arrays(columns[:2], names=["x", "x"])
+    parquet.write_table(pyarrow.table({"question": inner}), tmp_path / "t.parquet")
+    (line,) = lines_of(tmp_path / "t.parquet")
+    assert (
+        line.fault.startswith("the row can't be written as JSON (") and "duplicate field names" in line.fault
+    )
 
 
 def test_who_stops_reading_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

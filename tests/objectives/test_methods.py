@@ -101,7 +101,6 @@ def test_best_checkpoint_is_kept_and_early_stop_stops(student, tmp_path):
     best = seen.index(min(seen))
     assert len(seen) == best + 1 + 2 < 30  # two more without a lower loss, then the end
     assert outcome.validation_loss == min(seen) < seen[-1]
-    assert not (tmp_path / "checkpoints").exists()
     # the adapter that was saved has this loss
     from peft import PeftModel
     from test_packing import unpacked_loss

@@ -239,6 +239,39 @@ def test_check_proves_and_writes_nothing(student, tmp_path, capsys):
     )
 
 
+def test_validation_rows_that_are_left_out_are_told(student, tmp_path, capsys):
+    left_out = [row(21, reasoning="and again " * 30), row(22, reasoning="well <|im_end|> then")]
+    run = run_with_rows(tmp_path, [row(n) for n in range(6)], [row(20), *left_out])
+    values = {"sft": {"max_length": 60, "max_steps": 1}}
+    summary = check(recipe(student, **values), run)
+    told = {f["check"]: (f["outcome"], f["text"]) for f in summary.findings}
+    assert told["validation length"][0] == "note"
+    assert told["validation length"][1].startswith("1 of 2 validation rows (50.0%), with ")
+    assert told["validation left out"] == (
+        "note",
+        "2 of 3 validation rows are left out (1 over the limit, 1 spell control tokens of the student).",
+    )
+    assert (summary.passed, summary.validation_rows, summary.validation_rows_dropped) == (True, 1, 2)
+    strict = check(recipe(student, overlong="raise", **values), run)
+    assert not strict.passed and "1 of 2 validation rows" in strict.failure
+    with pytest.raises(InputError, match=r'validation rows .* train\.overlong is "raise"'):
+        train(recipe(student, overlong="raise", **values), run)
+    trained = train(recipe(student, overlong="truncate", **values), run, show=Show())
+    counts = (trained.validation_rows, trained.validation_rows_dropped, trained.validation_rows_cut)
+    assert counts == (2, 1, 1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of 3 validation rows are left out" in said and "they test no answer" in said
+
+
+def test_without_a_validation_row_left_nothing_can_be_chosen_by_them(student, tmp_path):
+    run = run_with_rows(tmp_path, [row(n) for n in range(6)], [row(21, reasoning="and again " * 30)])
+    limit = {"sft": {"max_length": 60}}
+    summary = check(recipe(student, **limit), run)
+    assert summary.passed and "so there is no validation loss" in summary.findings[-3]["text"]
+    summary = check(recipe(student, keep="best", **limit), run)
+    assert "train.patience need some" in summary.failure
+
+
 def test_failed_check_stops_the_training_with_the_same_sentence(student, tmp_path):
     run = run_with_rows(tmp_path, [row(1), row(2, reasoning="and again " * 30)])
     strict = recipe(student, overlong="raise", sft={"max_length": 60})

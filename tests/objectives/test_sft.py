@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import warnings
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_training_learns_and_saves(student, tmp_path):
     assert outcome.validation_loss < 0.7 * outcome.first_loss
     assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["r"] == 8
     assert (tmp_path / "adapter/tokenizer.json").exists()
-    assert not (tmp_path / "checkpoints").exists()
+    assert (tmp_path / "checkpoints").exists()  # whoever writes the rest of the training drops them
     rows = metrics(tmp_path)
     assert [r["step"] for r in rows if r["loss"] is not None] == list(range(1, 31))
     assert len([r for r in rows if r["eval_loss"] is not None]) == 6
@@ -178,6 +179,117 @@ def test_interrupted_training_resumes_to_the_same_result(student, tmp_path, monk
     assert signal.getsignal(signal.SIGINT) is before
 
 
+class Killed(BaseException):
+    """As a kill: nothing catches it, nothing is written after it."""
+
+
+def die_in_validation(monkeypatch, number: int):
+    """Die in the last moment of the validation with this number, counted from 1, before anything is noted of it."""
+    from r1distill.objectives.trainer import Trainer
+
+    seen, summed = [], Trainer._summed
+
+    def dies(self, own):
+        seen.append(own)
+        if len(seen) == number:
+            raise Killed
+        return summed(self, own)
+
+    monkeypatch.setattr(Trainer, "_summed", dies)
+
+
+def validations(folder: Path) -> list[tuple]:
+    return [(m["step"], m["epoch"], m["eval_loss"]) for m in metrics(folder) if m["eval_loss"] is not None]
+
+
+def cut_and_resumed(a_job, folder: Path, monkeypatch, number: int):
+    """A training that dies in a validation, with a checkpoint after every step, and goes on: its outcome."""
+    from r1distill.objectives import sft, watch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watch.Watch.__init__, "__defaults__", (0.0, True, 1))
+        die_in_validation(patch, number)
+        with pytest.raises(Killed):
+            sft.train_sft(a_job(folder), Show(0))
+    return sft.train_sft(a_job(folder), Show(0))
+
+
+@pytest.mark.parametrize(("keep", "numbers"), [("last", (1, 2)), ("best", (2,))])
+def test_a_validation_that_a_kill_cost_is_made_up_for(student, tmp_path, monkeypatch, keep, numbers):
+    """After the first epoch, and after the last, which is the best: no step and no checkpoint follows."""
+    from r1distill.objectives.sft import train_sft
+
+    def a_job(folder: Path):
+        return job(student, folder, count=8, validation=4, train={"keep": keep})
+
+    whole = train_sft(a_job(tmp_path / "whole"), Show(0))
+    expected = validations(tmp_path / "whole")
+    assert [step for step, *_ in expected] == [2, 4] and expected[1][2] < expected[0][2]
+    for number in numbers:
+        resumed = cut_and_resumed(a_job, tmp_path / f"cut{number}", monkeypatch, number)
+        assert resumed.validation_loss == pytest.approx(whole.validation_loss, rel=1e-4)
+        assert (resumed.steps, resumed.labelled_tokens) == (whole.steps, whole.labelled_tokens)
+        found = validations(tmp_path / f"cut{number}")
+        assert [row[:2] for row in found] == [row[:2] for row in expected]
+        kept = [tmp_path / f / "adapter/adapter_model.safetensors" for f in ("whole", f"cut{number}")]
+        assert kept[0].read_bytes() == kept[1].read_bytes()
+
+
+def test_best_checkpoint_and_early_stop_know_a_validation_made_up_for(student, tmp_path, monkeypatch):
+    """Killed in the best validation, and in the one that decides on the end."""
+    from r1distill.objectives.sft import train_sft
+
+    wild = {"learning_rate": 1.0, "num_train_epochs": 30, "warmup_steps": 0, "lr_scheduler_type": "constant"}
+
+    def a_job(folder: Path):
+        return job(student, folder, count=4, validation=2, train={"patience": 2}, **wild)
+
+    whole = train_sft(a_job(tmp_path / "whole"), Show(0))
+    losses = [loss for *_, loss in validations(tmp_path / "whole")]
+    best = losses.index(min(losses)) + 1
+    assert len(losses) == best + 2 < 30
+    for number in (best, best + 2):
+        folder = tmp_path / f"cut{number}"
+        resumed = cut_and_resumed(a_job, folder, monkeypatch, number)
+        assert [loss for *_, loss in validations(folder)] == pytest.approx(losses, rel=1e-3)
+        assert (resumed.steps, resumed.validation_loss) == (
+            whole.steps,
+            pytest.approx(min(losses), rel=1e-3),
+        )
+        kept = [f / "adapter/adapter_model.safetensors" for f in (tmp_path / "whole", folder)]
+        assert kept[0].read_bytes() == kept[1].read_bytes()
+
+
+@pytest.mark.parametrize("sft", [{"max_steps": 3}, {"num_train_epochs": 1.4}])
+def test_a_training_that_ends_within_an_epoch_is_not_trained_further(student, tmp_path, sft):
+    from r1distill.objectives.sft import train_sft
+
+    first = train_sft(job(student, tmp_path, validation=2, **sft), Show(0))
+    weights = (tmp_path / "adapter/adapter_model.safetensors").read_bytes()
+    noted = (tmp_path / "metrics.jsonl").read_bytes()
+    again = train_sft(job(student, tmp_path, validation=2, **sft), Show(0))
+    assert (again.steps, again.validation_loss) == (first.steps, first.validation_loss)
+    assert (tmp_path / "adapter/adapter_model.safetensors").read_bytes() == weights
+    assert (tmp_path / "metrics.jsonl").read_bytes() == noted
+
+
+def test_an_interrupt_within_an_epoch_validates_nothing(student, tmp_path, monkeypatch):
+    from r1distill.objectives import sft, watch
+
+    class Interrupted(watch.Watch):
+        def on_step_begin(self, args, state, control, **_):
+            if state.global_step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sft, "Watch", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sft.train_sft(job(student, tmp_path, validation=2), Show(0))
+    assert [m["step"] for m in metrics(tmp_path)] == [1, 2, 3]
+    sft.train_sft(job(student, tmp_path, validation=2), Show(0))
+    assert [m["step"] for m in metrics(tmp_path) if m["eval_loss"] is not None] == [5, 10]
+
+
 def test_a_launchers_echo_of_an_interrupt_is_no_second_one(tmp_path):
     from r1distill.objectives.watch import SECOND_INTERRUPT_S, Watch
 
@@ -234,6 +346,7 @@ def test_checkpoints_come_by_the_clock(student, tmp_path):
             "no space",
         ),
         (OSError(28, "No space left on device"), StorageError, "no space left"),
+        (RuntimeError("Error while serializing: I/O error: (os error 122)"), StorageError, "a quota or size"),
         (RuntimeError("CUDA out of memory. Tried to allocate"), R1DistillError, "not enough memory"),
     ],
 )
@@ -246,6 +359,32 @@ def test_full_disk_or_memory_is_one_sentence(student, tmp_path, monkeypatch, err
     monkeypatch.setattr(sft, "_save", full)
     with pytest.raises(kind, match=words):
         sft.train_sft(job(student, tmp_path), Show(0))
+
+
+def test_a_file_size_limit_while_saving_is_one_sentence(student, tmp_path):
+    """`ulimit -f`: safetensors says "File too large (os error 27)"."""
+    from r1distill.objectives import sft
+
+    the_job = job(student, tmp_path, max_steps=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+    try:
+        with pytest.raises(StorageError, match="a quota or size limit is reached"):
+            sft.train_sft(the_job, Show(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_damaged_file_is_no_full_disk():
+    from r1distill.objectives.disk import refused_write
+
+    for said, refused in (
+        ("Error while serializing: I/O error: File too large (os error 27)", True),
+        ("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534", True),
+        ("Error while deserializing header: invalid header length", False),
+        ("inline_container.cc:1: PytorchStreamReader failed reading zip archive", False),
+    ):
+        assert refused_write(RuntimeError(said)) is refused
 
 
 def test_failed_save_loses_nothing(student, tmp_path, monkeypatch):
@@ -281,6 +420,11 @@ def test_adapter_of_another_base_is_one_sentence(student, tmp_path):
     train_sft(job(student, tmp_path / "a", max_steps=1), Show(0))
     other = save_tiny_student(tmp_path / "other")
     config = json.loads((tmp_path / "a/adapter/adapter_config.json").read_text())
+    (tmp_path / "a/adapter/adapter_config.json").write_text("{no json")
+    with pytest.raises(
+        InputError, match=r"adapter_config\.json is no JSON object; remove .*adapter and train"
+    ):
+        merge(other, tmp_path / "a/adapter", tmp_path / "merged")
     config["r"] = 4  # as if made for another shape
     (tmp_path / "a/adapter/adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="does not fit the model"):
@@ -350,8 +494,38 @@ def test_other_batches_in_another_epoch():
         ),
         ({}, {"learning_rte": 1}, r"no key 'learning_rte'; did you mean 'train\.sft\.learning_rate'"),
         ({}, {"output_dir": "x"}, "'output_dir' is set by r1distill"),
-        ({}, {"max_length": 0}, "max_length must be a positive"),
-        ({}, {"max_length": True}, "max_length must be a positive"),
+        ({}, {"max_length": 0}, "max_length must be a whole number of at least 1, not 0"),
+        ({}, {"max_length": True}, "max_length must be a whole number"),
+        (
+            {},
+            {"per_device_train_batch_size": 0},
+            r"train\.sft\.per_device_train_batch_size must be a whole number",
+        ),
+        ({}, {"gradient_accumulation_steps": 0}, r"gradient_accumulation_steps must be .* at least 1, not 0"),
+        ({}, {"gradient_accumulation_steps": 2.5}, "gradient_accumulation_steps must be a whole number"),
+        (
+            {},
+            {"learning_rate": "abc"},
+            r"train\.sft\.learning_rate must be a number of at least 0, not 'abc'",
+        ),
+        ({}, {"learning_rate": -1}, "learning_rate must be a number of at least 0, not -1"),
+        ({}, {"max_grad_norm": "x"}, r"train\.sft\.max_grad_norm must be a number"),
+        ({}, {"num_train_epochs": 0}, r"num_train_epochs must be a number above 0, not 0"),
+        ({}, {"num_train_epochs": -1}, r"num_train_epochs must be a number above 0, not -1"),
+        (
+            {},
+            {"max_steps": 0},
+            r"max_steps must be a whole number of at least 1 \(-1 leaves it open\), not 0",
+        ),
+        (
+            {},
+            {"neftune_noise_alpha": "much"},
+            r"train\.sft\.neftune_noise_alpha must be a number, not 'much'",
+        ),
+        ({}, {"bf16": "yes"}, r"train\.sft\.bf16 must be true or false, not 'yes'"),
+        ({"r": 0}, {}, r"train\.lora\.r must be a whole number of at least 1"),
+        ({"lora_alpha": "16"}, {}, r"train\.lora\.lora_alpha must be a number above 0, not '16'"),
+        ({"lora_dropout": 5}, {}, r"train\.lora\.lora_dropout must be a number from 0 to 1, not 5"),
         ({}, {"packing": True, "packing_strategy": "wrapped"}, "packing_strategy must be 'bfd'"),
         ({}, {"lr_scheduler_type": "cosin"}, "refused by trl"),
     ],
@@ -361,6 +535,25 @@ def test_wrong_settings_are_named(lora, sft, words):
 
     with pytest.raises(RecipeError, match=words):
         check(TrainSection(lora=lora, sft=sft))
+
+
+def test_settings_at_the_edge_of_their_range_pass():
+    from r1distill.objectives.settings import check
+
+    edges = {
+        "learning_rate": 0,
+        "max_steps": -1,
+        "num_train_epochs": 0.01,
+        "max_grad_norm": 0,
+        "warmup_steps": 5,
+    }
+    more = {
+        "neftune_noise_alpha": 5,
+        "eval_steps": 0.5,
+        "tf32": False,
+        "lr_scheduler_kwargs": {"min_lr": 1e-6},
+    }
+    check(TrainSection(sft=edges | more, lora={"r": 1, "lora_alpha": 0.5, "lora_dropout": 0}, seed=0))
 
 
 def test_one_process_under_accelerate_is_noticed(monkeypatch):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from tiny_student import CHATML, save_tiny_student, tiny_tokenizer
 
-from r1distill.objectives.students import load_tokenizer, locate, materialise, position_limit
+from r1distill.errors import InputError
+from r1distill.objectives.students import load_model, load_tokenizer, locate, materialise, position_limit
 from r1distill.show import Show
 from r1distill.teachers.embedded import embedded_server
 
@@ -36,6 +41,64 @@ def test_the_limit_of_positions_may_stand_in_the_text_config(
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert position_limit(tmp_path) == limit
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from r1distill.exports.gguf_model import write_gguf
+
+    folder = tmp_path_factory.mktemp("tiny")
+    save_tiny_student(folder / "base")
+    write_gguf(folder / "base", tiny_tokenizer(), CHATML, folder / "good.gguf", "f16", "tiny")
+    return folder
+
+
+@pytest.mark.train
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:3000],
+        lambda whole: b"",
+        lambda whole: b"GGUX" + whole[4:],
+        lambda whole: whole[:8] + struct.pack("<Q", 10**6) + whole[16:],  # so many tensors there are not
+        lambda whole: whole[:8] + struct.pack("<Q", 25) + whole[16:],
+        lambda whole: whole[:16] + struct.pack("<Q", 2**62) + whole[24:],
+    ],
+    ids=["cut", "cut in its header", "empty", "no GGUF", "tensors", "some more tensors", "keys"],
+)
+def test_a_damaged_gguf_is_said_to_be_damaged(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setenv("R1DISTILL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "bad.gguf").write_bytes(broken((tiny / "good.gguf").read_bytes()))
+    student = locate("bad.gguf", tmp_path)
+    assert student is not None
+    with pytest.raises(
+        InputError, match=r"bad\.gguf can't be read: it is damaged or cut \(.*\); get it again"
+    ):
+        materialise(student, Show(0))
+
+
+@pytest.mark.train
+def test_a_gguf_of_an_unknown_architecture(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R1DISTILL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "odd.gguf").write_bytes((tiny / "good.gguf").read_bytes().replace(b"llama", b"lxama"))
+    student = locate("odd.gguf", tmp_path)
+    assert student is not None
+    with pytest.raises(InputError, match=r"transformers can't read the GGUF file .*lxama"):
+        materialise(student, Show(0))
+
+
+@pytest.mark.train
+def test_weights_of_other_shapes_than_the_configuration(tiny: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny / "base", tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text()) | {"hidden_size": 128}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"its config\.json says other shapes than its weights have"):
+        load_model(folder)
 
 
 @pytest.mark.embedded

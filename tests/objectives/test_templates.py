@@ -196,6 +196,10 @@ def test_thinking_stays_on_when_a_server_says_off():
         (CHATML + "{# <|channel|>analysis<|message|> #}", "speaks in channels"),
         (CHATML.replace("m['content']", "m['content'][0]['text']"), "refuses the prompt"),
         (CHATML.replace("m['content']", "''"), "leaves out the words"),
+        (
+            CHATML + "{% for i in range(10 ** 20) %}{% endfor %}",
+            "refuses the prompt: (Python int too|Range too big)",
+        ),
         (CHATML.replace("<|im_end|>", "<|stop|>"), "no single token"),
         (None, "no chat template"),
     ],
