@@ -46,6 +46,16 @@ def json_reply(text: str) -> str | None:
     return next((_written(found[key]) for key in KEYS if key in found), None)
 
 
+def fenced_reply(text: str) -> str | None:
+    """The answer of the only fenced block, a JSON object, of a text that goes on behind it; None for any other text."""
+    if 'nswer"' not in text or text.count("```") != 2 or len(text) > MAX_CHARS:
+        return None
+    start, end = text.find("```"), text.rfind("```")
+    opened = OPENED.match(text, start)
+    found = _object(text[opened.end() : end].strip()) if opened else None
+    return None if found is None else next((_written(found[key]) for key in KEYS if key in found), None)
+
+
 def _last_key(text: str) -> str | None:
     """The answer of an object that can't be read, or is cut off in front, when it is the last thing in it."""
     found = LAST_KEY.search(text, max(0, len(text) - LAST_KEY_CHARS))

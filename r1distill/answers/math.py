@@ -17,7 +17,7 @@ from r1distill.answers.closing import closing_value, tag_closing
 from r1distill.answers.compare import PROSE, same
 from r1distill.answers.extract import WHOLE_CHARS, Found, all_boxes, find_marked, without_closing_tags
 from r1distill.answers.forms import aligned, rewritten, same_angle
-from r1distill.answers.json_reply import json_reply
+from r1distill.answers.json_reply import fenced_reply, json_reply
 from r1distill.answers.lists import read_collection
 from r1distill.answers.normalise import balanced, latex, nesting, unicode_digits, without_name
 from r1distill.answers.numbers import read_number
@@ -129,6 +129,8 @@ def find_answer(text: str) -> Found | None:
     found = find_marked(text, MATHEMATICS)
     if found is not None:
         return from_phrase(found) if found.how == "phrase" else found
+    if (reply := fenced_reply(text)) is not None:
+        return _of_reply(reply)
     if (len(text) <= WHOLE_CHARS and is_bare(text)) or is_list(text):
         return Found(text.strip(), "whole")
     stated = tag_closing(text) or closing_value(text)
