@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 pytestmark = [pytest.mark.long, pytest.mark.embedded, pytest.mark.train]
+# Without `correct`: so small a teacher gets 1 in 50 right, and none of 40 by chance, which would leave nothing to train on.
 GSM8K_RECIPE = """
 name = "gsm8k"
 [prompts]
@@ -25,7 +26,6 @@ samples = 2
 [filter.checks.finish]
 [filter.checks.format]
 [filter.checks.duplicate]
-[filter.checks.correct]
 [student]
 base = "embedded"
 template = "arithmetic"
@@ -61,19 +61,19 @@ def test_the_student_beats_its_base_on_each_of_three_seeds(tmp_path: Path) -> No
 @pytest.mark.timeout(1800)
 def test_gsm8k_runs_through_and_its_scores_follow_from_the_rows(tmp_path: Path, shared_data: Path) -> None:
     rows = (shared_data / "gsm8k_test.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (tmp_path / "harvest.jsonl").write_text("".join(rows[:40]), encoding="utf-8")
-    (tmp_path / "heldout.jsonl").write_text("".join(rows[100:120]), encoding="utf-8")
+    (tmp_path / "harvest.jsonl").write_text("".join(rows[:20]), encoding="utf-8")
+    (tmp_path / "heldout.jsonl").write_text("".join(rows[100:110]), encoding="utf-8")
     (tmp_path / "recipe.toml").write_text(GSM8K_RECIPE)
     done = subprocess.run([sys.executable, "-m", "r1distill", "run", str(tmp_path / "recipe.toml"), "--json"], text=True,
                           stdout=subprocess.PIPE, check=False)  # fmt: skip
     assert done.returncode == 0
     stages = json.loads(done.stdout)["stages"]
-    assert stages["harvest"]["traces"] == 80
+    assert stages["harvest"]["traces"] == 40
     answers = [json.loads(line) for line in (Path(stages["evaluate"]["folder"]) / "answers.jsonl").open()]
     for score in stages["evaluate"]["scores"]:
         mine = [row["lenient"] for row in answers if row["who"] == score["who"]]
-        assert len(mine) == 20
-        assert score["lenient"][0] == pytest.approx(sum(mine) / 20)
+        assert len(mine) == 10
+        assert score["lenient"][0] == pytest.approx(sum(mine) / 10)
     print(json.dumps(stages["filter"]["funnel"], indent=1))
     print(
         "\n".join(
