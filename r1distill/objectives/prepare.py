@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -69,10 +69,7 @@ def prepare(
     form = format_of(tokenizer)
     rendered = render(tokenizer, train)
     rows, lengths = fitted(rendered.rows, *_limit(section, source), section.overlong)
-    held_out = render(tokenizer, validation)
-    validated, over = fitted(held_out.rows, *_limit(section, source), section.overlong)
-    decides = section.keep == "best" or section.patience is not None
-    kept = Validation(len(validated), held_out, over, decides)
+    validated, kept = _validation(section, source, tokenizer, validation)
     if not rows:
         raise NothingKeptError(_nothing(len(train), rendered, lengths))
     job = Job(
@@ -103,6 +100,16 @@ def prepare(
         longest_tokens=max(len(row.input_ids) for row in rows),
         validation=kept,
     )
+
+
+def _validation(
+    section: TrainSection, source: Path, tokenizer: Any, validation: Sequence[Example]
+) -> tuple[list[Rendered], Validation]:
+    """The validation rows that fit, and what became of the others."""
+    held_out = render(tokenizer, validation)
+    rows, over = fitted(held_out.rows, *_limit(section, source), section.overlong)
+    decides = section.keep == "best" or section.patience is not None
+    return rows, Validation(len(rows), held_out, over, decides)
 
 
 def approved(ready: Ready, show: Show) -> None:
