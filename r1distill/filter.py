@@ -27,7 +27,7 @@ from r1distill.filtering.funnel import FilterSummary, Parted, nothing_kept_sente
 from r1distill.filtering.judging import Heard, has_judge, hear
 from r1distill.filtering.logprobs_beside import logprob_inputs, logprobs_for, measure_logprobs
 from r1distill.filtering.measure import Judged, Logprobs
-from r1distill.filtering.outputs import FILES, make_example
+from r1distill.filtering.outputs import FILES, ExampleRow, make_example
 from r1distill.filtering.parquet_files import COLUMNS
 from r1distill.filtering.plain_files import Plain, plain
 from r1distill.filtering.sift import (
@@ -41,12 +41,14 @@ from r1distill.filtering.sift import (
     values_read,
 )
 from r1distill.filtering.tracefiles import READER_VERSION, TraceFiles
+from r1distill.importers import own
+from r1distill.importers.fields import known_row
 from r1distill.index import Index
 from r1distill.ledger import storage_errors, write_atomic
 from r1distill.path_names import as_text, shown
 from r1distill.prompts import student_template
 from r1distill.recipe import Recipe
-from r1distill.records import Example, Message, Trace, digest
+from r1distill.records import Message, digest
 from r1distill.run import Run, stage_id
 from r1distill.show import Show
 
@@ -125,10 +127,9 @@ def run_material(
     describe: Callable[[Parted, FilterSummary], str], logprobs: Logprobs | None,
 ) -> Material:  # fmt: skip
     """The chosen traces of a run and how to write their result."""
-    decoder = msgspec.json.Decoder(Trace)
 
-    def example(line: bytes, row: Judged) -> Example:
-        return make_example(decoder.decode(line), row.trace_id, messages[row.order])
+    def example(line: bytes, row: Judged) -> ExampleRow:
+        return make_example(own.text(known_row(line)), row.trace_id, messages[row.order])
 
     notes = [f"Not readable as a trace, left out: {place}" for place in index.unreadable]
     facts = {
@@ -215,10 +216,10 @@ def _stage_of_files(way: Plain, inputs: list[str]) -> str:
 def _files_material(way: Plain, traces: TraceFiles, to: Path, stage: str, recipe: Recipe | None) -> Material:
     """The traces of the files and how to write their result."""
 
-    def example(line: bytes, row: Judged) -> Example:
+    def example(line: bytes, row: Judged) -> ExampleRow:
         prompt = traces.problems[row.order]
         messages = way.template.messages(prompt) if way.template else traces.problems.asked(row.order)
-        return make_example(traces.reply_of(line), row.trace_id, messages)
+        return make_example(row.place.text_in(line) or traces.text_of(line), row.trace_id, messages)
 
     return Material(
         to, stage, traces.lines, 0, traces.sources, traces.problems, traces.lines_at, example, {},

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
 import json
 import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
@@ -49,6 +53,7 @@ def keys() -> list[Key]:
 
 
 def _keys(model: type[BaseModel], prefix: str) -> Iterator[Key]:
+    docs = field_docs(model)
     for name, field in model.model_fields.items():
         if field.exclude:
             continue
@@ -58,10 +63,34 @@ def _keys(model: type[BaseModel], prefix: str) -> Iterator[Key]:
             _type(field),
             _unit(name),
             _default(field),
-            " ".join((field.description or "").split()),
+            " ".join(docs.get(name, "").split()),
         )
         if inner is not None:
             yield from _keys(inner, f"{prefix}{name}.NAME." if free_name else f"{prefix}{name}.")
+
+
+@functools.cache
+def field_docs(model: type[BaseModel]) -> dict[str, str]:
+    """The text under each field of a model. Read from its source only when somebody asks: pydantic's use_attribute_docstrings
+    would do it whenever the package is imported, 3 ms for each model.
+    """
+    kinds = (
+        kind for kind in reversed(model.__mro__) if issubclass(kind, BaseModel) and kind is not BaseModel
+    )
+    return {name: text for kind in kinds for name, text in _docs_in(kind)}
+
+
+def _docs_in(kind: type) -> Iterator[tuple[str, str]]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    for field, below in pairwise(tree.body if isinstance(tree, ast.ClassDef) else ()):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(below, ast.Expr)
+        ):
+            text = below.value.value if isinstance(below.value, ast.Constant) else None
+            if isinstance(text, str):
+                yield field.target.id, text
 
 
 def _type(field: FieldInfo) -> str:
@@ -108,11 +137,11 @@ def _toml(value: Any) -> str:
 def explain() -> str:
     """The keys as text, a paragraph per table: name, type, unit and default on one line, the doc below."""
     lines: list[str] = [HEAD]
-    table = ""
-    for key in keys():
+    table, everything = "", keys()
+    for key in everything:
         parent = key.name.rpartition(".")[0]
         is_table = key.type.startswith("table") and any(
-            other.name.startswith(f"{key.name}.") for other in keys()
+            other.name.startswith(f"{key.name}.") for other in everything
         )
         if parent != table or is_table or not parent:
             lines.append("")

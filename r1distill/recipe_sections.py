@@ -16,7 +16,7 @@ class Section(BaseModel):
     """A table of the recipe: frozen, unknown keys and wrong types refused, docs under the fields."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False,
+        extra="forbid", frozen=True, strict=True, protected_namespaces=(), allow_inf_nan=False,
         defer_build=True,  # validators are built when a recipe is read, not when the package is imported
     )  # fmt: skip
 

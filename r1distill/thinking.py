@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 OPEN = "<think>"
 CLOSE = "</think>"
 PREAMBLE_CHARACTERS = 300
@@ -97,6 +99,11 @@ def join_thinking(reasoning: str, answer: str) -> str:
     if not reasoning:
         return answer
     return f"{OPEN}\n{reasoning}\n{CLOSE}\n\n{answer}"
+
+
+def text_json(reasoning: str, answer: str) -> bytes:
+    """The canonical text of a trace as JSON."""
+    return msgspec.json.encode(join_thinking(reasoning, answer))
 
 
 def _opener(text: str) -> tuple[int, Spelling | None]:

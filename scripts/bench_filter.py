@@ -98,7 +98,9 @@ def ask(options: Options, job: Job, is_watched: bool = True) -> Row | None:
 
 def _environment(options: Options) -> dict[str, str]:
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(options.folder / "hf")}
-    return {**os.environ, **offline, "TOKENIZERS_PARALLELISM": "false"}
+    # Compiled modules are kept, as they are wherever somebody installs a package.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **offline, "TOKENIZERS_PARALLELISM": "false"}
 
 
 @cache
@@ -197,7 +199,7 @@ def again(options: Options) -> list[Row]:
     first = first_run(options, options.traces)
     rows = [{**first, "what": "first"}]
     for what in ("threshold changed", "nothing changed"):
-        found = ask(options, _own(options, options.traces, near=0.7))
+        found = ask(options, _own(options, options.traces, near=0.7), is_watched=False)
         assert found is not None
         rows.append({**found, "traces": options.traces, "what": what})
     return rows

@@ -83,7 +83,7 @@ class Row(NamedTuple):
 class Check(BaseModel):
     """The base of all checks."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     unjudged: Literal["drop", "keep"] = "drop"
     """What happens to traces that the check can't judge: "drop" rejects them, "keep" lets them pass."""

@@ -126,14 +126,18 @@ def _shared_bands(signatures: Sequence[str], height: int) -> dict[int, list[tupl
     """By number of a signature: the bands that others have, too, as (first value, values). Most have none."""
     shared: dict[int, list[tuple[int, str]]] = {}
     for at in range(0, VALUES - height + 1, height):
-        band, first = slice(2 * at, 2 * (at + height)), dict[str, int]()
+        band = slice(2 * at, 2 * (at + height))
+        values = [signature[band] for signature in signatures]
+        if len(set(values)) == len(values):
+            continue
+        first = dict[str, int]()
         met: set[int] = set()
-        for number, signature in enumerate(signatures):
-            before = first.setdefault(signature[band], number)
+        for number, value in enumerate(values):
+            before = first.setdefault(value, number)
             if before != number:
                 met.update((before, number))
         for number in met:
-            shared.setdefault(number, []).append((at, signatures[number][band]))
+            shared.setdefault(number, []).append((at, values[number]))
     return shared
 
 

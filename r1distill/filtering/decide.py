@@ -75,16 +75,28 @@ class Decider:
         self.checks, self.keep, self.fence = checks, keep, fence
         self._compared = [name for name, check in checks.items() if check.compares()]
         kept = {*self._compared, *keep, *(need for name in self._compared for need in checks[name].needs)}
-        self._kept = [(name, column) for column, name in enumerate(checks) if name in kept]
-        self._known: dict[str, dict[bytes, Judgement | None]] = {name: {} for name in checks}
-        """Judgements by measurement; None where the whole set is needed."""
+        columns = {name: column for column, name in enumerate(checks)}
+        self._kept = [(name, column) for name, column in columns.items() if name in kept]
+        self._known: dict[str, dict[bytes, Judgement]] = {name: {} for name in checks}
+        """Judgements by measurement."""
+        self._alone = [
+            (name, column, self._known[name])
+            for name, column in columns.items()
+            if name not in self._compared
+        ]
+        self._in_sets = [(name, columns[name]) for name in self._compared]
         self._same: dict[Judgement, Judgement] = {}
         self._values: dict[bytes, Value] = {}
 
     def add(self, row: Judged, raws: Sequence[bytes]) -> None:
         """Take a row with the measurements of all checks, in their order; judge what can be judged by itself."""
-        for name, raw in zip(self.checks, raws, strict=True):
-            self._put(row, name, raw)
+        judgements = row.judgements
+        for name, column, known in self._alone:
+            raw = raws[column]
+            judgements[name] = known.get(raw) or self._first(name, raw, row.trace_id)
+        for name, column in self._in_sets:
+            if MARK in raws[column]:
+                self._put(row, name, raws[column])
         if self._kept:
             row.raw = {name: raws[column] for name, column in self._kept}
         self.rows.append(row)
@@ -97,28 +109,23 @@ class Decider:
             row.raw[name] = raw
 
     def _put(self, row: Judged, name: str, raw: bytes) -> None:
-        if name in self._compared and MARK not in raw:
-            return
-        known = self._known[name]
-        if raw in known:
-            judgement = known[raw]
-        else:
-            judgement = self._first(name, raw, row.trace_id)
-            if len(known) >= REMEMBERED:
-                known.clear()
-            known[raw] = judgement
-        if judgement is not None:
-            row.judgements[name] = judgement
+        """Judge a measurement, unless the whole set is needed for that."""
+        if name not in self._compared or unmeasured(raw) is not None:
+            row.judgements[name] = self._known[name].get(raw) or self._first(name, raw, row.trace_id)
 
-    def _first(self, name: str, raw: bytes, trace_id: str) -> Judgement | None:
-        """The judgement of a measurement; None where the whole set is needed."""
+    def _first(self, name: str, raw: bytes, trace_id: str) -> Judgement:
+        """The judgement of a measurement that was not met lately."""
         reason = unmeasured(raw)
         if reason is not None:
-            return self._shared(unjudged(reason))
-        if name in self._compared:
-            return None
-        value, judge = msgspec.json.decode(raw), self.checks[name].judge
-        return self._accepted(self.fence.call(name, trace_id, lambda: sound(judge(value))))
+            judgement = self._shared(unjudged(reason))
+        else:
+            value, judge = msgspec.json.decode(raw), self.checks[name].judge
+            judgement = self._accepted(self.fence.call(name, trace_id, lambda: sound(judge(value))))
+        known = self._known[name]
+        if len(known) >= REMEMBERED:
+            known.clear()
+        known[raw] = judgement
+        return judgement
 
     def _accepted(self, found: Any) -> Judgement:
         """What came through the fence: a sound judgement, or why there is none."""

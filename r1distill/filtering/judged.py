@@ -18,6 +18,14 @@ class Place(NamedTuple):
     """Number of the file in the source's list."""
     offset: int
     length: int
+    text_start: int = 0
+    """Where in the line the trace's text stands as a training row has it (canonical form, as JSON),"""
+    text_length: int = 0
+    """and how long that is; 0: it has to be made."""
+
+    def text_in(self, line: bytes) -> bytes:
+        """The text of a line that was read at this place; empty where it has to be made."""
+        return line[self.text_start : self.text_start + self.text_length]
 
 
 def read_place(file: int, place: Place) -> bytes:

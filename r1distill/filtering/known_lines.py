@@ -58,6 +58,9 @@ class KnownLine(msgspec.Struct, frozen=True, array_like=True):
     completion_tokens: int | None
     problem: bytes
     """A Problem."""
+    text_start: int
+    text_length: int
+    """As in Place."""
 
 
 class FileAgain:

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Sized
 from pathlib import Path
 
 from r1distill.filtering.request_files import NO_TRACE, why_unread
-from r1distill.importers import Context, Detector, Found, Unread, reply_of, traces_of
+from r1distill.importers import Context, Detector, Found, Unread, text_of, traces_of
 from r1distill.importers.fields import read_row
 from r1distill.importers.lines import Line
 from r1distill.importers.scratch import Requests, Skipped
 from r1distill.importers.table import Format
 from r1distill.records import AnswerKind, Prompt
-from r1distill.thinking import Split
 
 MOST_FIELDS = 1_000
 
@@ -62,9 +61,9 @@ class LineReader:
         again = traces_of(line, self._detector_again, self._context)
         return next(found for found in again if isinstance(found, Found))
 
-    def reply_again(self, line: bytes) -> Split:
-        """Its reasoning and answer, which is quicker."""
-        return reply_of(line, self._detector_again, self._context)
+    def text_again(self, line: bytes) -> bytes:
+        """Its canonical text as JSON, which is quicker."""
+        return text_of(line, self._detector_again, self._context)
 
     def _beside(self, key: str) -> bytes | None:
         self.asked_beside += 1

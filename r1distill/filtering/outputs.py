@@ -18,8 +18,7 @@ from r1distill.filtering.judged import Judged, Place
 from r1distill.filtering.pairs import Pair, PairRow
 from r1distill.filtering.suspects import SuspectRow
 from r1distill.ledger import storage_errors
-from r1distill.records import Example, Message, Trace, Verdict
-from r1distill.thinking import Split, join_thinking
+from r1distill.records import Message, Verdict
 
 FILES = ("verdicts", "kept", "rejected", "reasons", "train", "val", "pairs", "suspect_references")
 MOST_TAILS = 10_000
@@ -111,7 +110,7 @@ def _is_running(pid: int) -> bool:
 
 def write_outputs(
     folder: Path, parted: Parted, pairs: list[Pair], suspects: list[SuspectRow],
-    lines: Callable[[Iterable[Place]], Iterable[bytes]], example: Callable[[bytes, Judged], Example],
+    lines: Callable[[Iterable[Place]], Iterable[bytes]], example: Callable[[bytes, Judged], ExampleRow],
 ) -> None:  # fmt: skip
     """Write all files of FILES into `folder`. `lines` reads source lines, `example` makes a training row of one."""
     train, val = {id(row) for row in parted.train}, {id(row) for row in parted.val}
@@ -146,6 +145,15 @@ def _why(row: Judged, names: list[str], parted: Parted) -> dict[str, Any]:
     return {"trace_id": row.trace_id, "rejected": bool(names), "reasons": why, **more}
 
 
-def make_example(reply: Trace | Split, trace_id: str, prompt: list[Message]) -> Example:
-    """One training row: the student's own prompt, and the reasoning and answer as one assistant message."""
-    return Example(trace_id, prompt, [Message("assistant", join_thinking(reply.reasoning, reply.answer))])
+class ExampleRow(msgspec.Struct, frozen=True):
+    """An Example (records.py) whose completion is JSON already; as JSON it is the same."""
+
+    trace_id: str
+    prompt: list[Message]
+    completion: msgspec.Raw
+
+
+def make_example(text: bytes, trace_id: str, prompt: list[Message]) -> ExampleRow:
+    """One training row: the student's own prompt, and as one assistant message the `text` of the trace, which is JSON."""
+    completion = b'[{"role":"assistant","content":' + text + b"}]"
+    return ExampleRow(trace_id, prompt, msgspec.Raw(completion))

@@ -38,8 +38,9 @@ class PairRow(msgspec.Struct, frozen=True):
     trace_id: str
     rejected_trace_id: str
     prompt: list[Message]
-    chosen: list[Message]
-    rejected: list[Message]
+    chosen: msgspec.Raw
+    rejected: msgspec.Raw
+    """Both messages as JSON."""
 
 
 def preference_pairs(parted: Parted, checks: dict[str, Check], per_prompt: int) -> list[Pair]:

@@ -35,7 +35,7 @@ from r1distill.filtering.funnel import (
 )
 from r1distill.filtering.judged import NOTHING, read_place
 from r1distill.filtering.measure import Judged, Logprobs, Measured, Place, Source, measure_and_judge
-from r1distill.filtering.outputs import FILES, write_outputs
+from r1distill.filtering.outputs import FILES, ExampleRow, write_outputs
 from r1distill.filtering.pairs import Pair, length_ratio, preference_pairs
 from r1distill.filtering.parquet_files import (
     COLUMNS,
@@ -50,7 +50,7 @@ from r1distill.index import MEASUREMENTS, Index
 from r1distill.ledger import write_atomic
 from r1distill.path_names import as_text
 from r1distill.recipe_sections import SelectSection
-from r1distill.records import Example, Prompt
+from r1distill.records import Prompt
 from r1distill.run import read_json
 from r1distill.show import Show, counted
 
@@ -75,7 +75,7 @@ class Material:
     """The problems by their number, once all traces were read."""
     lines: Callable[[Iterable[Place]], Iterator[bytes]]
     """The lines at some places, in their order."""
-    example: Callable[[bytes, Judged], Example]
+    example: Callable[[bytes, Judged], ExampleRow]
     """The training row of a line."""
     facts: dict[str, Any]
     """Further fields of the summary."""

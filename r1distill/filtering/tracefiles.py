@@ -36,10 +36,12 @@ from r1distill.importers.readers import first_bytes, lines_of
 from r1distill.importers.scratch import Scratch
 from r1distill.index import Index
 from r1distill.records import AnswerKind, Prompt, Trace
-from r1distill.thinking import Split
+from r1distill.thinking import text_json
 
 READER_VERSION = 3
 """Raised when the same file gives other traces."""
+TEXT_HEAD = 64
+"""Bytes of a text by which it is looked for in its line."""
 
 
 class Taken(NamedTuple):
@@ -127,7 +129,7 @@ class TraceFiles:
         before, count = (len(self.skipped), self._reader.asked_beside), 0
         for found in self._reader.traces(path, line):
             count += 1
-            taken = self._taken(number, path, line, found, names, spot.key)
+            taken = _with_text(self._taken(number, path, line, found, names, spot.key))
             source = self._source(taken)
             if count == 1:
                 first, about = taken, source.about
@@ -143,7 +145,7 @@ class TraceFiles:
         prompt, asked = taken.found.prompt, taken.found.asked
         one = KnownLine(
             "", self.detector.last, self.problems.key(taken.order), prompt.id, about.teacher, about.chars, about.size_bytes,
-            about.completion_tokens, b"",
+            about.completion_tokens, b"", taken.place.text_start, taken.place.text_length,
         )  # fmt: skip
         known.note(spot.content, one, Problem(prompt, asked))
 
@@ -171,6 +173,7 @@ class TraceFiles:
             if isinstance(line, Line)
             else Place(number, line.offset, line.size)
         )
+        place = Place(*place[:3], before.text_start, before.text_length)
         return Source(order, self.problems[order], trace, place, spot.content.hex(), about)
 
     def _trace_again(self, line: Line | LineAgain, order: int, trace_id: str, sample: int) -> Trace:
@@ -227,9 +230,9 @@ class TraceFiles:
                     assert self._scratch is not None, "keep_lines is off"
                     yield self._scratch.get(place.offset, place.length)
 
-    def reply_of(self, line: bytes) -> Split:
-        """Reasoning and answer of a line of `lines_at`."""
-        return self._reader.reply_again(line)
+    def text_of(self, line: bytes) -> bytes:
+        """The canonical text of a line of `lines_at`, as JSON."""
+        return self._reader.text_again(line)
 
     def notes(self, listed_in: str = "skipped.jsonl") -> list[str]:
         """What is to be told: skipped rows, requests that were read, formats that were recognised."""
@@ -249,3 +252,12 @@ class TraceFiles:
         if not own:
             return found.trace.extras
         return found.trace.extras | {"tags": {**own, **found.trace.extras.get("tags", {})}}
+
+
+def _with_text(taken: Taken) -> Taken:
+    """The same, knowing where in its line the text of the training row stands, if it does."""
+    text = text_json(taken.trace.reasoning, taken.trace.answer)
+    at = taken.line.find(text[:TEXT_HEAD])
+    if at < 0 or not taken.line.startswith(text, at):
+        return taken
+    return taken._replace(place=Place(*taken.place[:3], at, len(text)))

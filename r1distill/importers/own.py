@@ -14,8 +14,18 @@ from r1distill.importers.fields import Row
 from r1distill.importers.found import Context, Found, Unread, kind, reference
 from r1distill.importers.table import Format
 from r1distill.records import Prompt, Trace
+from r1distill.thinking import text_json
+
+
+class _Texts(msgspec.Struct):
+    """Of a trace, all that a training row needs."""
+
+    reasoning: str
+    answer: str
+
 
 _TRACE = msgspec.json.Decoder(Trace)
+_TEXTS = msgspec.json.Decoder(_Texts)
 
 
 def read(row: Row, format: Format, context: Context) -> Iterator[Found | Unread]:
@@ -31,3 +41,9 @@ def read(row: Row, format: Format, context: Context) -> Iterator[Found | Unread]
         trace.prompt_id, question, reference(row, format.reference), kind(row, format, context.kind)
     )
     yield Found(prompt, trace, asked, None)
+
+
+def text(row: Row) -> bytes:
+    """The canonical text of the trace, as JSON."""
+    trace = _TEXTS.decode(row.source)
+    return text_json(trace.reasoning, trace.answer)

@@ -12,6 +12,7 @@ from r1distill.checks import CHECKS, build_checks
 from r1distill.checks.base import Job, Row
 from r1distill.checks.keys import check_identity, measurement_key, trace_key
 from r1distill.errors import RecipeError
+from r1distill.recipe_help import field_docs
 from r1distill.records import Prompt, Trace, digest
 
 
@@ -136,8 +137,9 @@ def test_one_check_under_two_names() -> None:
 
 def test_every_setting_is_documented() -> None:
     for kind in CHECKS.values():
-        for name, field in kind.model_fields.items():
-            assert field.description, f"{kind.__name__}.{name}"
+        docs = field_docs(kind)
+        for name in kind.model_fields:
+            assert docs.get(name), f"{kind.__name__}.{name}"
 
 
 def key_of(check: Any, prompt: Prompt = PROMPT, content: str = "c") -> str:

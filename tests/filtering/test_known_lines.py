@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
 
 from r1distill.errors import InputError, NothingKeptError
 from r1distill.filter import filter_files
@@ -19,6 +23,7 @@ from r1distill.importers.readers import lines_of
 from r1distill.index import Index
 from r1distill.recipe import Recipe
 from r1distill.records import AnswerKind
+from r1distill.thinking import text_json
 
 FIXTURES = Path(__file__).parents[1] / "importers" / "fixtures"
 OUTPUTS = [*(f"{name}.jsonl" for name in FILES), "skipped.jsonl", "sources.json", "README.md"]
@@ -33,6 +38,10 @@ ROWS: list[Any] = [
     {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "<think>hm</think>Me."}]},
     {"problem": "Which?", "generations": ["<think>a</think>b", "<think>c</think>d"], "correctness_math_verify": [True, False]},
     {"conversations": [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "<think>hm</think>There."}]},
+    {"question": "3 + 3?", "response": "<think>\nthree\n\n\t\"3\"\n</think>\n\n\\boxed{6}", "reference": "6"},
+    {"question": "<think>\nthree\n</think>\n\n6", "response": "<think>\nthree\n</think>\n\n6", "reference": "6"},
+    {"question": "4 + 4?", "response": "<think>\nvier Äpfel\n</think>\n\n8/1", "reference": "8"},
+    {"question": "5?", "response": "five"},
 ]  # fmt: skip
 
 
@@ -97,7 +106,7 @@ def test_judged_anew_is_as_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyP
     source, to = write(tmp_path / "t.jsonl", ROWS), tmp_path / "out"
     filter_files([source], to, limit(1000))
     # Two lines are equal; the torn ones, the row of two traces and the number that is too large are not kept.
-    assert known(to) == 4
+    assert known(to) == 8
     same_as_afresh([source], to, 2)
     parsed = no_parsing(monkeypatch)
     summary = filter_files([source], to, limit(3))
@@ -183,8 +192,65 @@ def sources_of(path: Path, index: Index | None) -> list[tuple[Any, ...]]:
     if index is not None:
         reader.fingerprints(index)
         reader.remember_in(index)
-    found = [(s.order, s.prompt, s.trace, s.place, s.content, s.about) for s in reader.sources()]
+    sources = list(reader.sources())
+    found = [(s.order, s.prompt, s.trace, s.place[:3], s.content, s.about) for s in sources]
+    lines = reader.lines_at(source.place for source in sources)
+    for source, line in zip(sources, lines, strict=True):
+        text = text_json(source.trace.reasoning, source.trace.answer)
+        assert reader.text_of(line) == text
+        assert (source.place.text_in(line) or text) == text
     return [*found, (_problems(reader), reader.problems.questions, list(reader.skipped), reader.notes())]
+
+
+PIECES = [
+    "<think>\n",
+    "\n</think>\n\n",
+    "<think>",
+    "</think>",
+    "\n",
+    " ",
+    "\t",
+    "a",
+    "\\",
+    '"',
+    "Ä",
+    "\u00a0",
+    "/",
+    "\x1f",
+    "😀",
+]
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+SHAPES: list[Callable[[str, str], Any]] = [
+    lambda question, text: {"question": question, "response": text},
+    lambda question, text: {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": text}]},
+    lambda question, text: {"question": question, "reasoning": text, "response": "so", "text": f"<think>\n{text}\n</think>\n\n"},
+]  # fmt: skip
+
+
+@limits(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(question=TEXTS, text=TEXTS, shape=st.sampled_from(SHAPES), is_ascii=st.booleans(), slash=st.booleans())
+def test_a_text_that_is_copied_is_the_one_that_would_be_made(
+    tmp_path: Path, question: str, text: str, shape: Callable[[str, str], Any], is_ascii: bool, slash: bool
+) -> None:
+    row = json.dumps(shape(f"q{question}", text), ensure_ascii=is_ascii)
+    path = write(tmp_path / "t.jsonl", [row.replace("/", "\\/") if slash else row, json.dumps(ROWS[-1])])
+    with Index(tmp_path / "index.sqlite") as index:
+        sources_of(path, index)  # it checks every text
+        sources_of(path, index)
+
+
+def test_a_text_in_canonical_form_is_copied(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS[-4:-1]))
+    with Index(tmp_path / "index.sqlite") as index:
+        for _ in range(2):
+            reader = TraceFiles([path], "math")
+            reader.fingerprints(index)
+            reader.remember_in(index)
+            places = [source.place for source in reader.sources()]
+            assert [place.text_in(line) for place, line in zip(places, reader.lines_at(places), strict=True)] == [
+                text_json('three\n\n\t"3"', "\\boxed{6}"), text_json("three", "6"), text_json("vier Äpfel", "8/1"),
+            ]  # fmt: skip
 
 
 NEED_ANOTHER = {"openai-batch", "openai-batch.requests", "stored-completions.messages"}
