@@ -34,7 +34,7 @@ START_S = 120.0
 """Seconds of wall time for a worker to start, and beyond a job's own limit before the parent kills it itself."""
 JOBS_PER_WORKER = 8
 """A further worker is started for every so many open jobs: starting one costs as much as 300 ordinary jobs."""
-WARM_UP_JOBS = 32
+WARM_UP_JOBS = 150
 """So many waiting jobs of one function are worth importing computer algebra in one more worker (0.7 s and 50 MB)."""
 EXIT_S = 2.0
 """Seconds that a worker with a closed socket gets to end by itself, so that its exit code tells why."""

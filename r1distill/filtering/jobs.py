@@ -7,13 +7,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from r1distill.checks.base import UNMEASURED, Job, Value
-from r1distill.checks.workers import Result, Workers
+from r1distill.checks.workers import Result, Ticket, Workers
 
 MEMO_ENTRIES = 200_000
 """Results kept for equal jobs (samples of one problem repeat the same wrong answers)."""
+Key = tuple[Any, ...]
+"""Equal for equal jobs."""
+
+New = dict[tuple[int, int], Any]
+"""New measurements by place: a Value, its JSON, or the Job that makes it."""
+
+
+class Sent(NamedTuple):
+    """A job that workers have, and where its result will be."""
+
+    place: tuple[int, int]
+    job: Job
+    key: Key
+    ticket: Ticket
+    number: int
 
 
 class Jobs:
@@ -21,40 +36,52 @@ class Jobs:
 
     def __init__(self, pool: Workers) -> None:
         self._pool = pool
-        self._memo: dict[tuple[Any, ...], Result] = {}
+        self._memo: dict[Key, Result] = {}
+        self._under_way: dict[Key, tuple[Ticket, int]] = {}
 
-    def finish(
-        self, new: dict[tuple[int, int], Any], is_time: Callable[[], bool], save: Callable[[], None]
-    ) -> None:
-        """Put a Value in the place of every Job in `new`. Whenever `is_time`, what is done so far is put in its place and
-        `save` is called, which may take it out of `new`.
-        """
-        jobs = [(place, value, _memo_key(value)) for place, value in new.items() if isinstance(value, Job)]
+    def post(self, new: New) -> list[Sent]:
+        """Hand the jobs among `new` to the workers, before all that waits there; those that are known already become Values."""
         if len(self._memo) > MEMO_ENTRIES:
             self._memo.clear()
-        still_open = {key: job for _, job, key in jobs if key not in self._memo}
-        keys, ticket = list(still_open), self._pool.post(list(still_open.values()), first=True)
+        jobs = [(place, value, _memo_key(value)) for place, value in new.items() if isinstance(value, Job)]
+        new.update((place, _outcome(job, self._memo[key])) for place, job, key in jobs if key in self._memo)
+        wanted = [one for one in jobs if one[2] not in self._memo]
+        fresh = {key: job for _, job, key in wanted if key not in self._under_way}
+        ticket = self._pool.post(list(fresh.values()), first=True)
+        self._under_way.update((key, (ticket, number)) for number, key in enumerate(fresh))
+        return [Sent(*one, *self._under_way[one[2]]) for one in wanted]
+
+    def are_done(self, posted: list[Sent]) -> bool:
+        """True when `finish` would not have to wait."""
+        return all(one.number in one.ticket.results for one in posted)
+
+    def finish(
+        self, new: New, posted: list[Sent], is_time: Callable[[], bool], save: Callable[[], None]
+    ) -> None:
+        """Put a Value in the place of each job. Whenever `is_time`, what is done so far is put in its place and `save` is called,
+        which may take it out of `new`.
+        """
 
         def now_and_then(done: int) -> None:
             if is_time():
-                self._memo.update((keys[number], result) for number, result in ticket.results.items())
-                _put(new, jobs, self._memo)
+                self._put(new, posted)
                 save()
 
-        self._memo.update(zip(keys, self._pool.wait(ticket, now_and_then), strict=True))
-        _put(new, jobs, self._memo)
+        for ticket in {id(one.ticket): one.ticket for one in posted}.values():
+            self._pool.wait(ticket, now_and_then)
+        self._put(new, posted)
+
+    def _put(self, new: New, posted: list[Sent]) -> None:
+        """Put the Values that are there in their places, but for those that were taken away."""
+        for place, job, key, ticket, number in posted:
+            result = ticket.results.get(number)
+            if result is not None and place in new:
+                new[place] = _outcome(job, result)
+                self._memo[key] = result
+                self._under_way.pop(key, None)
 
 
-def _put(
-    new: dict[tuple[int, int], Any], jobs: list[tuple[tuple[int, int], Job, tuple[Any, ...]]],
-    memo: dict[tuple[Any, ...], Result],
-) -> None:  # fmt: skip
-    for place, job, key in jobs:
-        if key in memo and place in new:
-            new[place] = _outcome(job, memo[key])
-
-
-def _memo_key(job: Job) -> tuple[Any, ...]:
+def _memo_key(job: Job) -> Key:
     """Equal jobs have equal keys; arguments of any JSON shape are compared by their text."""
     args = hashlib.sha256(repr(job.args).encode("utf-8", "replace")).digest()  # tests of programs may be long
     return job.function, args, job.timeout_s

@@ -21,7 +21,7 @@ from r1distill.checks.keys import Reads, check_identity, measurement_key, trace_
 from r1distill.checks.values import as_json
 from r1distill.checks.workers import Workers
 from r1distill.filtering.decide import MARK, Fence
-from r1distill.filtering.jobs import Jobs
+from r1distill.filtering.jobs import Jobs, Sent
 from r1distill.filtering.judged import Source
 from r1distill.filtering.late import Late, LateOnes, Logprobs
 from r1distill.index import Index
@@ -80,21 +80,32 @@ class Engine:
     def take_all(self, batches: Iterable[list[Source]]) -> Iterator[tuple[list[Source], list[list[bytes]]]]:
         """Each batch, with what every check measures on each of its traces, as JSON.
 
-        While one batch is put in place, the workers measure the next ones.
+        While one batch is put in place, the workers measure the next ones and run the jobs of those between.
         """
         with Ahead([check for _, check in self._columns], self._pool) as ahead:
             under_way: deque[Batch] = deque()
+            begun: deque[tuple[Batch, list[Sent]]] = deque()
             for sources in batches:
                 under_way.append(self._looked_up(sources, ahead))
                 if len(under_way) > ahead.batches:
-                    yield self._completed(under_way.popleft(), ahead)
-            while under_way:
-                yield self._completed(under_way.popleft(), ahead)
+                    begun.append(self._begun(under_way.popleft(), ahead))
+                while begun and (len(begun) > ahead.batches or self._jobs.are_done(begun[0][1])):
+                    yield self._completed(*begun.popleft())
+            for batch in under_way:
+                begun.append(self._begun(batch, ahead))
+            for waiting in begun:
+                yield self._completed(*waiting)
 
-    def _completed(self, batch: Batch, ahead: Ahead) -> tuple[list[Source], list[list[bytes]]]:
+    def _begun(self, batch: Batch, ahead: Ahead) -> tuple[Batch, list[Sent]]:
+        """A batch with all that needs no further job in its place."""
         self._begin_missing(batch, ahead)
-        self._jobs.finish(batch.new, self._is_time, lambda: self._put_in_place(batch))
+        jobs = self._jobs.post(batch.new)
+        self._put_in_place(batch)
         self._pool.tick()
+        return batch, jobs
+
+    def _completed(self, batch: Batch, jobs: list[Sent]) -> tuple[list[Source], list[list[bytes]]]:
+        self._jobs.finish(batch.new, jobs, self._is_time, lambda: self._put_in_place(batch))
         self._put_in_place(batch)
         self._pool.tick()
         if self._record is not None and not self._dry_run:
@@ -137,6 +148,7 @@ class Engine:
         left = deque(batch.missing)
         for posted in batch.posted:
             self._begin_rows(batch, left, posted[1][-1].at, ahead.fetch([posted]))
+            self._pool.tick()
         self._begin_rows(batch, left, len(batch.sources), {})
 
     def _begin_rows(
