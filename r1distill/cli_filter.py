@@ -17,6 +17,7 @@ class How(NamedTuple):
     """What is asked for, of files as of a run."""
 
     diff: bool
+    retry_failed: bool
     part: tuple[int, int] | None
     """Measure this part only, (i, n); None: filter."""
     format: str | None
@@ -39,34 +40,35 @@ class How(NamedTuple):
     metavar="I/N",
     help="With --measure-only: part I of N, as 2/8; copy measurements/ of all parts together.",
 )
+@click.option("--retry-failed", is_flag=True, help="Let judges be asked again also for what failed for good.")
 @FORMAT
 @MAP
 @common()
 def filter(
     targets: tuple[Path, ...], to: Path | None, recipe_file: Path | None, diff: bool, measure_only: bool,
-    shard: str | None, format_name: str | None, mapping: str | None, options: Options,
+    shard: str | None, retry_failed: bool, format_name: str | None, mapping: str | None, options: Options,
 ) -> int:  # fmt: skip
     """Judge every trace and keep the good ones for training.
 
     For a recipe or a run folder, or for trace files of any known format: r1distill filter traces.jsonl --to DIR
     """
-    part = _part(diff, measure_only, shard)
-    how = How(diff, part, format_name, columns_of(mapping), options)
+    part = _part(diff or retry_failed, measure_only, shard)
+    how = How(diff, retry_failed, part, format_name, columns_of(mapping), options)
     if to is not None:
         return options.finish(_of_files(list(targets), to, recipe_file, how))
     _refuse_files(targets, recipe_file, how)
     return options.finish(_of_run(targets[0], how))
 
 
-def _part(diff: bool, measure_only: bool, shard: str | None) -> tuple[int, int] | None:
+def _part(judges: bool, measure_only: bool, shard: str | None) -> tuple[int, int] | None:
     """What alone is to be measured. Raises UsageError."""
     from r1distill.errors import UsageError
     from r1distill.shards import parse_shard
 
     if shard is not None and not measure_only:
         raise UsageError("--shard goes with --measure-only: all traces are judged together.")
-    if diff and measure_only:
-        raise UsageError("--diff and --measure-only don't go together: nothing is judged.")
+    if judges and measure_only:
+        raise UsageError("--diff and --retry-failed don't go with --measure-only: nothing is judged.")
     return parse_shard(shard or "1/1") if measure_only else None
 
 
@@ -96,7 +98,15 @@ def _of_files(files: list[Path], to: Path, recipe_file: Path | None, how: How) -
             files, to, recipe, how.part, format=how.format, columns=how.columns, dry_run=dry_run, show=show
         )
     return filter_files(
-        files, to, recipe, dry_run=dry_run, diff=how.diff, format=how.format, columns=how.columns, show=show
+        files,
+        to,
+        recipe,
+        dry_run=dry_run,
+        diff=how.diff,
+        format=how.format,
+        columns=how.columns,
+        retry_failed=how.retry_failed,
+        show=show,
     )
 
 
@@ -122,4 +132,4 @@ def _of_run(target: Path, how: How) -> Any:
     dry_run, show = how.options.dry_run, how.options.show
     if how.part is not None:
         return measure_run(recipe, run, how.part, dry_run=dry_run, show=show)
-    return verb(recipe, run, dry_run=dry_run, diff=how.diff, show=show)
+    return verb(recipe, run, dry_run=dry_run, diff=how.diff, retry_failed=how.retry_failed, show=show)

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from r1distill.checks import Check, build_checks
+from r1distill.checks.own_faults import own_faults
 from r1distill.checks.workers import Workers
 from r1distill.errors import InputError, NothingKeptError
 from r1distill.filtering.cards import card
@@ -58,10 +59,13 @@ MUCH_BYTES = 32 << 20
 """Of trace files: some seconds of measuring."""
 
 
+@own_faults()
 def filter(
-    recipe: Recipe, run: Run, *, dry_run: bool = False, diff: bool = False, show: Show | None = None
-) -> FilterSummary:
+    recipe: Recipe, run: Run, *, dry_run: bool = False, diff: bool = False, retry_failed: bool = False,
+    show: Show | None = None,
+) -> FilterSummary:  # fmt: skip
     """Filter a run's traces into filter/<id>/ and point `latest` there; `diff` compares with what it pointed to before.
+    With `retry_failed` judges are asked again also for what failed for good.
 
     Raises NothingKeptError when no trace is left (the files are written all the same), InputError when there is no
     trace at all, RecipeError for a check or key that does not exist.
@@ -73,7 +77,7 @@ def filter(
         index.catch_up("traces", run.ledger_folder("traces"))
         chosen = choose(recipe, run, index)
         logprobs = logprobs_for(checks, [run.folder / "logprobs"], lambda trace: trace.id)
-        heard = _heard_of_run(recipe, checks, run, chosen, index, logprobs, dry_run, show)
+        heard = _heard_of_run(recipe, checks, run, chosen, index, logprobs, dry_run, show, retry_failed)
         settings = settings_of(heard.checks, recipe.filter.select, {"template": template.source})
         stage = stage_id(settings, [*chosen.inputs(), *heard.inputs, *logprob_inputs(logprobs, chosen.ids())])
         earlier = _before(run) if diff else None
@@ -106,14 +110,16 @@ def filter(
 
 def _heard_of_run(
     recipe: Recipe, checks: dict[str, Check], run: Run, chosen: Chosen, index: Index, logprobs: Logprobs | None,
-    dry_run: bool, show: Show,
+    dry_run: bool, show: Show, retry_failed: bool,
 ) -> Heard:  # fmt: skip
     """The checks after their judges were asked, with judge/ in the run folder."""
     if has_judge(checks):
         measure_logprobs(run_sources(run, chosen), checks, index, logprobs, dry_run)
     sources = functools.partial(run_sources, run, chosen)
     keep = values_read(checks, recipe.filter.select)
-    return hear(recipe, checks, run.folder, sources, len(chosen.refs), index, dry_run, show, keep)
+    return hear(
+        recipe, checks, run.folder, sources, len(chosen.refs), index, dry_run, show, keep, retry_failed
+    )
 
 
 def _before(run: Run) -> Earlier | None:
@@ -143,6 +149,7 @@ def run_material(
     )  # fmt: skip
 
 
+@own_faults()
 def filter_files(
     files: list[Path],
     to: Path,
@@ -152,10 +159,12 @@ def filter_files(
     diff: bool = False,
     format: str | None = None,
     columns: dict[str, str] | None = None,
+    retry_failed: bool = False,
     show: Show | None = None,
 ) -> FilterSummary:
     """Filter trace files into the folder `to`, which refers to them and does not copy them; `diff` compares with what
-    is there from before. Their format is detected unless `format` names it or `columns` describes it (see importers/).
+    is there from before, `retry_failed` is that of `filter`. Their format is detected unless `format` names it or
+    `columns` describes it (see importers/).
 
     Lines that can't be read go to skipped.jsonl with file, line and reason. Raises InputError when no line can be
     read, NothingKeptError when no trace is left, UsageError for a format that does not exist.
@@ -171,7 +180,7 @@ def filter_files(
     with _workers(way, to, dry_run) as pool, open_index(to, dry_run) as index:
         origins = traces.fingerprints(index)
         traces.remember_in(index)
-        way, heard = _heard(way, recipe, to, traces.lines, index, dry_run, show)
+        way, heard = _heard(way, recipe, to, traces.lines, index, dry_run, show, retry_failed)
         stage = _stage_of_files(way, [*(digest(item) for item in origins), *heard.inputs])
         done = finished(to, stage)
         if done is not None:
@@ -196,13 +205,22 @@ def _workers(way: Plain, to: Path, dry_run: bool) -> Workers:
 
 
 def _heard(
-    way: Plain, recipe: Recipe | None, to: Path, total: int, index: Index, dry_run: bool, show: Show
+    way: Plain,
+    recipe: Recipe | None,
+    to: Path,
+    total: int,
+    index: Index,
+    dry_run: bool,
+    show: Show,
+    retry_failed: bool,
 ) -> tuple[Plain, Heard]:
     """The files with the checks after their judges were asked, with judge/ in `to`."""
     if not has_judge(way.checks):
         return way, Heard(way.checks, [], [])
     measure_logprobs(way.reader().sources(), way.checks, index, way.logprobs, dry_run)
-    heard = hear(recipe, way.checks, to, way.reader().sources, total, index, dry_run, show)
+    heard = hear(
+        recipe, way.checks, to, way.reader().sources, total, index, dry_run, show, retry_failed=retry_failed
+    )
     return way._replace(checks=heard.checks), heard
 
 

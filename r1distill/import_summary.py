@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from r1distill.show import counted
+
 
 class ImportSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What an import did."""
@@ -43,7 +45,7 @@ def lines(summary: ImportSummary) -> list[str]:
     own = summary.traces - summary.from_files
     if own and summary.wanted is not None:
         why = "" if summary.wanted else ": other teacher, model, template, problems or sampling"
-        told.append(f"{summary.wanted:,} of these {own:,} traces are wanted by this recipe{why}.")
+        told.append(f"Wanted by this recipe: {summary.wanted:,} of {counted(own, 'trace')}{why}.")
     if summary.from_files:
-        told.append(f"{summary.from_files:,} traces come from files of others; filter uses all of them.")
+        told.append(f"From files of others: {counted(summary.from_files, 'trace')}; filter uses all of them.")
     return told

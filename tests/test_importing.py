@@ -123,7 +123,7 @@ def test_how_many_traces_the_recipe_wants(world: SmallRun) -> None:
     summary = import_runs([source], world.run, world.recipe)
     assert (summary.traces, summary.wanted) == (10, 0)
     assert lines(summary) == [
-        "0 of these 10 traces are wanted by this recipe: other teacher, model, template, problems or sampling."
+        "Wanted by this recipe: 0 of 10 traces: other teacher, model, template, problems or sampling."
     ]
     world.teacher["model"] = "m"
     again = import_runs([source], world.run, world.recipe)  # what was there is not counted
@@ -195,7 +195,7 @@ def test_files_of_others_join_a_run_and_are_filtered_with_it(world: SmallRun) ->
     listed = json.loads(Path(summary.skipped_file).read_text())
     assert (listed["file"], listed["line"]) == (str(source), 4)
     told = lines(summary)
-    assert told[-1] == "3 traces come from files of others; filter uses all of them."
+    assert told[-1] == "From files of others: 3 traces; filter uses all of them."
     assert "1 lines can't be read as traces and are listed in skipped-files-" in told[0]
     again = import_runs([source], world.run, world.recipe)
     assert (again.traces, again.had) == (0, 3)

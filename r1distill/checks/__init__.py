@@ -32,6 +32,7 @@ from r1distill.checks.keys import OWN
 from r1distill.checks.language import Language
 from r1distill.checks.length import Length
 from r1distill.checks.near_duplicate import NearDuplicate
+from r1distill.checks.own_faults import own_faults
 from r1distill.checks.refusal import Refusal
 from r1distill.checks.repetition import Repetition
 from r1distill.errors import RecipeError
@@ -80,6 +81,7 @@ DEFAULT: dict[str, dict[str, Any]] = {
 """What runs when the recipe names no check: `correct` then judges only where there is a reference."""
 
 
+@own_faults()
 def build_checks(tables: dict[str, dict[str, Any]], folder: Path | None = None) -> dict[str, Check]:
     """The checks that the tables name, in their order; the default set for {}.
 

@@ -83,13 +83,15 @@ class Court(NamedTuple):
     sources: Sources
     dry_run: bool
     show: Show
+    retry_failed: bool = False
+    """Ask again also for what failed for good."""
 
 
 class JudgeHarvest:
     """One judge check in one filter run; `slots` are the keys of the wanted replies, by the id of the trace to judge."""
 
     def __init__(self, court: Court, name: str, check: Judge, slots: dict[str, list[str]]) -> None:
-        self.whole, self.run, self.sources, self.dry_run, self.show = court
+        self.whole, self.run, self.sources, self.dry_run, self.show, self._retry_failed_now = court
         self.name, self.check, self.slots = name, check, slots
         self.recipe = judges_recipe(self.whole, name, check)
         self.section = self.recipe.teacher[check.teacher]
@@ -110,6 +112,7 @@ class JudgeHarvest:
             self.show.note_once(text)
         if owed and not self.dry_run:
             self._ask(owed, tally)
+            self._retry_failed_now = False  # what failed in this call is not owed again
         with self._index() as index:
             readings = self._readings(index)
             return readings, self._summary(index, readings, owed, tally, not_asked)
@@ -122,7 +125,7 @@ class JudgeHarvest:
         left: set[str] = set()
         with self._index() as index:
             index.catch_up("traces", self.run.ledger_folder("traces"))
-            failed = index.final_failures("traces")
+            failed = set() if self._retry_failed_now else index.final_failures("traces")
             for chunk in batched(self.wanted, LOOKUP):
                 found = index.standing("traces", chunk)
                 left |= {

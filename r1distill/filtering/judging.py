@@ -72,11 +72,12 @@ def check_judges(recipe: Recipe, checks: dict[str, Check]) -> dict[str, Check]:
 
 def hear(
     recipe: Recipe | None, checks: dict[str, Check], folder: Path, sources: Sources, total: int, index: Index, dry_run: bool,
-    show: Show, keep: Collection[str] = (),
+    show: Show, keep: Collection[str] = (), retry_failed: bool = False,
 ) -> Heard:  # fmt: skip
     """Ask the judges for what they owe on these traces. A dry run asks nobody, writes nothing and says what it would cost.
 
     `keep`: the checks whose measurements stay in the rows (see `measure_and_judge`).
+    `retry_failed`: also for what failed for good.
     `folder` is where judge/ lies or will lie; `sources` gives all traces (`total`, for the display); `index` keeps what is
     measured (of a dry run: a copy of it). Raises RecipeError, StopRunError when a judge refuses every request, LockedError,
     KeyboardInterrupt after Ctrl-C; replies that came before are kept, and the same command goes on from there.
@@ -89,7 +90,7 @@ def hear(
         workers = recipe.filter.workers
         found = measure_and_judge(sources(), ready, index, workers, progress.update, keep=[*names, *keep])
         progress.update(total)
-    court, told = Court(recipe, judges_run(folder), sources, dry_run, show), []
+    court, told = Court(recipe, judges_run(folder), sources, dry_run, show, retry_failed), []
     for name in names:
         ready[name], summary = _ask(court, name, ready, found.rows)
         told.append(summary)

@@ -17,6 +17,7 @@ import msgspec
 from r1distill.checks import build_checks
 from r1distill.checks.base import Check
 from r1distill.checks.judge import Judge
+from r1distill.checks.own_faults import own_faults
 from r1distill.filtering.chosen import Chosen, choose, run_sources
 from r1distill.filtering.logprobs_beside import logprobs_for
 from r1distill.filtering.measure import Count, Logprobs, Source, measure_all
@@ -141,6 +142,7 @@ def _held(path: Path) -> Iterator[int]:
         yield hash((row.trace_id, row.key))
 
 
+@own_faults()
 def measure_run(
     recipe: Recipe, run: Run, shard: Shard = (1, 1), *, dry_run: bool = False, show: Show | None = None
 ) -> MeasureSummary:
@@ -162,6 +164,7 @@ def _share(chosen: Chosen, shard: Shard) -> Chosen:
     return chosen._replace(refs=refs)
 
 
+@own_faults()
 def measure_files(
     files: list[Path], to: Path, recipe: Recipe | None = None, shard: Shard = (1, 1), *, format: str | None = None,
     columns: dict[str, str] | None = None, dry_run: bool = False, show: Show | None = None,

@@ -361,6 +361,20 @@ def test_what_can_never_be_judged_is_asked_about_once(files: Files, critic: Fake
     assert (files.filter(), critic.count) == (0, asked)
 
 
+def test_what_failed_for_good_is_asked_again_if_somebody_says_so(files: Files, critic: FakeTeacher) -> None:
+    too_long = error(400, "maximum context length is 10 tokens", code="context_length_exceeded")
+    critic.script = lambda r: too_long if "2 + 2" in r.text else by_order(r)
+    files.filter()
+    asked = critic.count
+    assert (files.filter("--retry-failed", "--dry-run"), critic.count) == (0, asked)
+    assert (files.filter("--retry-failed"), critic.count) == (0, asked + 1)  # it fails once more, and is not owed
+    assert files.summary["judges"][0]["still_owed"] == 0
+    critic.script = by_order
+    assert (files.filter(), critic.count) == (0, asked + 1)
+    assert (files.filter("--retry-failed"), critic.count) == (0, asked + 2)
+    assert files.verdicts()[1] == ("FAIL", 3.0, "scored below 7")
+
+
 def test_equal_texts_are_asked_about_once(files: Files, critic: FakeTeacher) -> None:
     files.write(row(1, "9"), row(1, "9"), row(2, "8"))
     files.filter()

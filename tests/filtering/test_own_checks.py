@@ -125,6 +125,26 @@ def test_the_same_in_worker_processes(flag: str, body: str, error: str, tmp_path
     assert said(tmp_path) == {("UNJUDGED", f"mine: error: {error}")}
 
 
+@pytest.mark.parametrize(
+    "method", ["prepared(self, folder, checks)", "reads(self, prompt)", "keeps(self, judgement)", "notes(self)",
+               "measuring(self)", "settled(self, value)", "compares(self)"]
+)  # fmt: skip
+@pytest.mark.parametrize("body", ["raise ValueError('oops')", "sys.exit(3)"])
+def test_an_error_about_the_check_itself_is_one_sentence(method: str, body: str, tmp_path: Path) -> None:
+    traces(tmp_path)
+    filtered(tmp_path, "min_n: int = 0")
+    before = (tmp_path / "out/verdicts.jsonl").read_bytes()
+    name = method.partition("(")[0]
+    with pytest.raises(RecipeError) as caught:
+        filtered(tmp_path, f"def {method}: {body}")
+    error = "ValueError: oops" if "oops" in body else "SystemExit: 3"
+    assert (
+        str(caught.value)
+        == f"{tmp_path}/mine.py, line 5: {name}() raised {error}. The check has to be mended."
+    )
+    assert (tmp_path / "out/verdicts.jsonl").read_bytes() == before
+
+
 def test_a_file_that_ends_the_program_is_an_error_of_its_own(tmp_path: Path) -> None:
     traces(tmp_path)
     (tmp_path / "out").mkdir()
