@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1distill.teachers.reasoning import normalise, summary_of
-from r1distill.thinking import CLOSE, OPEN, join_thinking, split_thinking
+from r1distill.thinking import OPEN, SPELLINGS, join_thinking, split_thinking
 
 MISTRAL = [{"type": "thinking", "thinking": [{"type": "text", "text": "be"}, {"type": "text", "text": "cause"}]},
            {"type": "text", "text": "42"}]  # fmt: skip
@@ -184,7 +184,8 @@ def test_encrypted_reasoning_is_named(message: dict[str, Any]) -> None:
     assert summary_of(message) == ""
 
 
-TEXT = st.text().map(str.strip).filter(lambda text: OPEN not in text and CLOSE not in text)
+TAGS = [tag for spelling in SPELLINGS for tag in (spelling.opener, spelling.closer)]
+TEXT = st.text().map(str.strip).filter(lambda text: not any(tag in text for tag in TAGS))
 
 
 @given(TEXT.filter(bool), TEXT)
