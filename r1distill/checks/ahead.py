@@ -11,7 +11,7 @@ import functools
 import pickle
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -98,11 +98,15 @@ class Ahead:
         job = Job("r1distill.checks.ahead:begin_many", (str(self._file()), text), {}, PIECE_TIMEOUT_S)
         return self._pool.post([job], share=1.0)
 
-    def fetch(self, posted: Posted) -> dict[tuple[int, int], Begun]:
-        """What the workers made of a batch, by number in the batch and column; waits for it."""
+    def fetch(
+        self, posted: Posted, meanwhile: Callable[[], None] = lambda: None
+    ) -> dict[tuple[int, int], Begun]:
+        """What the workers made of a batch, by number in the batch and column; waits for it, and calls `meanwhile` whenever
+        something is done.
+        """
         found: dict[tuple[int, int], Begun] = {}
         for ticket, piece in posted:
-            (result,) = self._pool.wait(ticket)
+            (result,) = self._pool.wait(ticket, lambda done: meanwhile())
             if result.value is None:
                 continue
             for item, made in zip(piece, _RESULTS.decode(result.value["begun"]), strict=True):

@@ -117,9 +117,11 @@ class Workers:
         self.killed = 0
         """Workers that were lost to a job so far."""
         self._workers: list[_Worker] = []
+        self._urgent: deque[tuple[Ticket, int]] = deque()
         self._queue: deque[tuple[Ticket, int]] = deque()
+        """What waits until nothing urgent does that this worker may do."""
         self._waiting: Counter[str] = Counter()
-        """Jobs in the queue, by function."""
+        """Jobs that no worker has yet, by function."""
 
     def __enter__(self) -> Workers:
         return self
@@ -130,28 +132,25 @@ class Workers:
         for worker in self._workers:
             worker.end()
         self._workers.clear()
+        self._urgent.clear()
         self._queue.clear()
         self._waiting.clear()
 
     def run(self, jobs: Sequence[Job], done: Callable[[int], None] = lambda n: None) -> list[Result]:
-        """The results of `jobs`, in their order, before all that waits; `done` hears how many are finished.
+        """The results of `jobs`, in their order, before all that is not urgent; `done` hears how many are finished.
 
         Raises R1DistillError.
         """
-        return self.wait(self.post(jobs, first=True), done)
+        return self.wait(self.post(jobs, urgent=True), done)
 
-    def post(self, jobs: Sequence[Job], first: bool = False, share: float = 1 / JOBS_PER_WORKER) -> Ticket:
+    def post(self, jobs: Sequence[Job], urgent: bool = False, share: float = 1 / JOBS_PER_WORKER) -> Ticket:
         """Hand over jobs without waiting for them; a worker is started for each whole of their `share`s together.
 
         Raises R1DistillError.
         """
         ticket = Ticket(jobs, share)
-        places = [(ticket, number) for number in range(len(jobs))]
         self._waiting.update(job.function for job in jobs)
-        if first:
-            self._queue.extendleft(reversed(places))
-        else:
-            self._queue.extend(places)
+        (self._urgent if urgent else self._queue).extend((ticket, number) for number in range(len(jobs)))
         if jobs:
             self._fill()
             self._collect(0.0)
@@ -166,7 +165,7 @@ class Workers:
         """Hear what is done and hand out what waits, without waiting: for a caller that has other work for long. Raises
         R1DistillError.
         """
-        if self._queue:
+        if self._urgent or self._queue:
             self._collect(0.0)
             self._fill()
 
@@ -181,28 +180,35 @@ class Workers:
     def _fill(self) -> None:
         """Start the workers that are worth it, and give each idle one a job."""
         under_way = [worker.job for worker in self._workers if worker.job is not None]
-        wanted = math.ceil(sum(ticket.share for ticket, _ in (*self._queue, *under_way)))
+        wanted = math.ceil(sum(ticket.share for ticket, _ in (*self._urgent, *self._queue, *under_way)))
         while len(self._workers) < min(self.count, wanted):
             self._workers.append(_Worker())
         for worker in self._workers:
-            at = self._next_for(worker) if worker.ready and worker.job is None else None
-            if at is not None:
+            place = self._next_for(worker) if worker.ready and worker.job is None else None
+            if place is not None:
+                queue, at = place
                 with contextlib.suppress(
                     OSError
                 ):  # it died while idle: `_collect` notes that, another one follows
-                    worker.give(*self._queue[at])
+                    worker.give(*queue[at])
                     self._waiting[worker.last] -= 1
-                    del self._queue[at]
+                    del queue[at]
 
-    def _next_for(self, worker: _Worker) -> int | None:
+    def _next_for(self, worker: _Worker) -> tuple[deque[tuple[Ticket, int]], int] | None:
         """The place of the next job for a worker: the first that it is warm for, or that is worth warming up for."""
-        for at, (ticket, number) in enumerate(self._queue):
-            function = ticket.jobs[number].function
-            warm = [other for other in self._workers if function in other.warm]
-            worth_a_worker = ticket.share >= 1 or self._waiting[function] >= WARM_UP_JOBS
-            if worker in warm or not warm or worth_a_worker:
-                return at
+        fits: dict[tuple[str, bool], bool] = {}
+        for queue in (self._urgent, self._queue):
+            for at, (ticket, number) in enumerate(queue):
+                kind = ticket.jobs[number].function, ticket.share >= 1
+                if kind not in fits:
+                    fits[kind] = self._fits(worker, *kind)
+                if fits[kind]:
+                    return queue, at
         return None
+
+    def _fits(self, worker: _Worker, function: str, is_large: bool) -> bool:
+        warm = [other for other in self._workers if function in other.warm]
+        return worker in warm or not warm or is_large or self._waiting[function] >= WARM_UP_JOBS
 
     def _collect(self, longest_s: float = math.inf) -> None:
         """Wait for the next message, death or deadline, and note what it means."""

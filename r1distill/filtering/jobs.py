@@ -40,14 +40,14 @@ class Jobs:
         self._under_way: dict[Key, tuple[Ticket, int]] = {}
 
     def post(self, new: New) -> list[Sent]:
-        """Hand the jobs among `new` to the workers, before all that waits there; those that are known already become Values."""
+        """Hand the jobs among `new` to the workers, as urgent ones; those that are known already become Values."""
         if len(self._memo) > MEMO_ENTRIES:
             self._memo.clear()
         jobs = [(place, value, _memo_key(value)) for place, value in new.items() if isinstance(value, Job)]
         new.update((place, _outcome(job, self._memo[key])) for place, job, key in jobs if key in self._memo)
         wanted = [one for one in jobs if one[2] not in self._memo]
         fresh = {key: job for _, job, key in wanted if key not in self._under_way}
-        ticket = self._pool.post(list(fresh.values()), first=True)
+        ticket = self._pool.post(list(fresh.values()), urgent=True)
         self._under_way.update((key, (ticket, number)) for number, key in enumerate(fresh))
         return [Sent(*one, *self._under_way[one[2]]) for one in wanted]
 
@@ -55,23 +55,15 @@ class Jobs:
         """True when `finish` would not have to wait."""
         return all(one.number in one.ticket.results for one in posted)
 
-    def finish(
-        self, new: New, posted: list[Sent], is_time: Callable[[], bool], save: Callable[[], None]
-    ) -> None:
-        """Put a Value in the place of each job. Whenever `is_time`, what is done so far is put in its place and `save` is called,
-        which may take it out of `new`.
+    def finish(self, new: New, posted: list[Sent], meanwhile: Callable[[], None]) -> None:
+        """Put a Value in the place of each job. Whenever something is done, `meanwhile` is called, which may take out of `new`
+        what `put` has put there.
         """
-
-        def now_and_then(done: int) -> None:
-            if is_time():
-                self._put(new, posted)
-                save()
-
         for ticket in {id(one.ticket): one.ticket for one in posted}.values():
-            self._pool.wait(ticket, now_and_then)
-        self._put(new, posted)
+            self._pool.wait(ticket, lambda done: meanwhile())
+        self.put(new, posted)
 
-    def _put(self, new: New, posted: list[Sent]) -> None:
+    def put(self, new: New, posted: list[Sent]) -> None:
         """Put the Values that are there in their places, but for those that were taken away."""
         for place, job, key, ticket, number in posted:
             result = ticket.results.get(number)

@@ -35,8 +35,10 @@ Record = Callable[[Measurement], None]
 
 
 class Batch(NamedTuple):
-    """Some traces; all lists have a row for each trace and a column for each check."""
+    """Some traces; the lists have a row for each trace and a column for each check."""
 
+    first: int
+    """How many traces come before its own."""
     sources: list[Source]
     keys: list[list[str]]
     found: list[list[bytes | None]]
@@ -74,7 +76,10 @@ class Engine:
         self._reads = Reads(checks)
         self._jobs = Jobs(pool)
         self._late = LateOnes(logprobs)
-        self._taken = 0
+        self._looked_at = 0
+        """Traces of all batches so far."""
+        self._begun: deque[tuple[Batch, list[Sent]]] = deque()
+        """Batches of which nothing is missing but what jobs will bring."""
         self._saved_s = time.monotonic()
 
     def take_all(self, batches: Iterable[list[Source]]) -> Iterator[tuple[list[Source], list[list[bytes]]]]:
@@ -84,40 +89,50 @@ class Engine:
         """
         with Ahead([check for _, check in self._columns], self._pool) as ahead:
             under_way: deque[Batch] = deque()
-            begun: deque[tuple[Batch, list[Sent]]] = deque()
             for sources in batches:
                 under_way.append(self._looked_up(sources, ahead))
                 if len(under_way) > ahead.batches:
-                    begun.append(self._begun(under_way.popleft(), ahead))
-                while begun and (len(begun) > ahead.batches or self._jobs.are_done(begun[0][1])):
-                    yield self._completed(*begun.popleft())
+                    self._begin_batch(under_way.popleft(), ahead)
+                    yield from self._completed(ahead.batches)
             for batch in under_way:
-                begun.append(self._begun(batch, ahead))
-            for waiting in begun:
-                yield self._completed(*waiting)
+                self._begin_batch(batch, ahead)
+                yield from self._completed(ahead.batches)
+            yield from self._completed(0)
 
-    def _begun(self, batch: Batch, ahead: Ahead) -> tuple[Batch, list[Sent]]:
-        """A batch with all that needs no further job in its place."""
+    def _begin_batch(self, batch: Batch, ahead: Ahead) -> None:
         self._begin_missing(batch, ahead)
-        jobs = self._jobs.post(batch.new)
+        self._begun.append((batch, self._jobs.post(batch.new)))
         self._put_in_place(batch)
+        self._save_now_and_then()
         self._pool.tick()
-        return batch, jobs
 
-    def _completed(self, batch: Batch, jobs: list[Sent]) -> tuple[list[Source], list[list[bytes]]]:
-        self._jobs.finish(batch.new, jobs, self._is_time, lambda: self._put_in_place(batch))
-        self._put_in_place(batch)
-        self._pool.tick()
-        if self._record is not None and not self._dry_run:
-            self._record_all(batch, self._record)
-        self._taken += len(batch.sources)
-        return batch.sources, cast("list[list[bytes]]", batch.found)
+    def _completed(self, most: int) -> Iterator[tuple[list[Source], list[list[bytes]]]]:
+        """The batches whose jobs are done, in their order; at most so many others are left waiting."""
+        while self._begun and (len(self._begun) > most or self._jobs.are_done(self._begun[0][1])):
+            batch, jobs = self._begun[0]
+            self._jobs.finish(batch.new, jobs, self._save_now_and_then)
+            self._put_in_place(batch)
+            self._begun.popleft()
+            self._pool.tick()
+            if self._record is not None and not self._dry_run:
+                self._record_all(batch, self._record)
+            yield batch.sources, cast("list[list[bytes]]", batch.found)
+
+    def _save(self) -> None:
+        """All that is measured of the batches under way goes into the index."""
+        for batch, jobs in self._begun:
+            self._jobs.put(batch.new, jobs)
+            self._put_in_place(batch)
+        self._saved_s = time.monotonic()
 
     def _looked_up(self, sources: list[Source], ahead: Ahead) -> Batch:
         """What is known of some traces; the rest is handed to the workers, as far as they can begin it."""
         known = self._index.measured([source.trace_id for source in sources])
         keys = [self._keys(source) for source in sources]
-        batch = Batch(sources, keys, [[known.get(key) for key in row] for row in keys], {}, [], [])
+        batch = Batch(
+            self._looked_at, sources, keys, [[known.get(key) for key in row] for row in keys], {}, [], []
+        )
+        self._looked_at += len(sources)
         batch.missing.extend(self._missing(batch))
         if ahead.batches and not self._dry_run:
             batch.posted.extend(ahead.post(_wanted(batch)))
@@ -147,7 +162,7 @@ class Engine:
         """Begin all that is missing, row by row; the rows of a piece when the workers are through with it."""
         left = deque(batch.missing)
         for posted in batch.posted:
-            self._begin_rows(batch, left, posted[1][-1].at, ahead.fetch([posted]))
+            self._begin_rows(batch, left, posted[1][-1].at, ahead.fetch([posted], self._save_now_and_then))
             self._pool.tick()
         self._begin_rows(batch, left, len(batch.sources), {})
 
@@ -160,16 +175,21 @@ class Engine:
             self._begin(batch, *place, begun.get(place))
             if self._is_time():
                 self._put_in_place(batch)
+                self._save()
 
     def _is_time(self) -> bool:
         """True when the last measurements went into the index long ago."""
         return time.monotonic() - self._saved_s >= SAVE_EVERY_S
 
+    def _save_now_and_then(self) -> None:
+        if self._is_time():
+            self._save()
+
     def _begin(self, batch: Batch, row: int, column: int, begun: Begun | None) -> None:
         (name, check), source = self._columns[column], batch.sources[row]
         if check.wants_logprobs:
             batch.found[row][column] = WITHOUT
-            late = Late(self._taken + row, name, batch.keys[row][column], source.trace_id)
+            late = Late(batch.first + row, name, batch.keys[row][column], source.trace_id)
             self._late.note(late, source.trace)
         else:
             self.measured += 1
@@ -199,7 +219,6 @@ class Engine:
             self._index.store(fresh)
         for place in [place for place, value in batch.new.items() if not isinstance(value, Job)]:
             del batch.new[place]
-        self._saved_s = time.monotonic()
 
     def _encoded(self, name: str, trace_id: str, value: Any) -> bytes:
         """A measurement as JSON; what is no JSON object becomes an error of its check."""

@@ -24,12 +24,8 @@ def job(name: str, *args: Any, timeout_s: float = 5.0) -> Job:
     return Job(f"sleepers:{name}", args, {"base": 1}, timeout_s)
 
 
-def never() -> bool:
-    return False
-
-
 def nothing() -> None:
-    raise AssertionError("nothing is to be saved")
+    """Of all that could be done meanwhile."""
 
 
 def test_equal_jobs_of_batches_that_are_under_way_run_once() -> None:
@@ -40,8 +36,8 @@ def test_equal_jobs_of_batches_that_are_under_way_run_once() -> None:
         posted = [jobs.post(first), jobs.post(second)]
         assert [len({(id(one.ticket), one.number) for one in some}) for some in posted] == [1, 2]
         assert posted[0][0].ticket is posted[1][0].ticket
-        jobs.finish(second, posted[1], never, nothing)  # in another order than they were posted
-        jobs.finish(first, posted[0], never, nothing)
+        jobs.finish(second, posted[1], nothing)  # in another order than they were posted
+        jobs.finish(first, posted[0], nothing)
         assert first == {(0, 0): {"base": 1, "value": 1}, (0, 1): b"{}", (1, 0): {"base": 1, "value": 1}}
         assert second == {(0, 0): {"base": 1, "value": 1}, (5, 0): {"base": 1, "value": 2}}
         third: dict[tuple[int, int], Any] = {(9, 9): job("echo", 2)}
@@ -54,10 +50,10 @@ def test_results_are_there_even_when_what_is_remembered_was_let_go(monkeypatch: 
         jobs = Jobs(pool)
         batches: list[dict[tuple[int, int], Any]] = [{(0, 0): job("echo", 1)} for _ in range(4)]
         posted = [jobs.post(batch) for batch in batches[:3]]
-        jobs.finish(batches[0], posted[0], never, nothing)
+        jobs.finish(batches[0], posted[0], nothing)
         posted.append(jobs.post(batches[3]))  # it forgets what the first batch came to
         for batch, some in zip(batches[1:], posted[1:], strict=True):
-            jobs.finish(batch, some, never, nothing)
+            jobs.finish(batch, some, nothing)
         assert batches == [{(0, 0): {"base": 1, "value": 1}}] * 4
 
 
@@ -69,6 +65,7 @@ def test_what_is_done_is_saved_while_others_still_run() -> None:
         saved: list[dict[tuple[int, int], Any]] = []
 
         def save() -> None:
+            jobs.put(new, posted)
             done = {place: value for place, value in new.items() if not isinstance(value, Job)}
             saved.append(done)
             for place in done:
@@ -76,7 +73,7 @@ def test_what_is_done_is_saved_while_others_still_run() -> None:
 
         posted = jobs.post(new)
         assert not jobs.are_done(posted)
-        jobs.finish(new, posted, lambda: True, save)
+        jobs.finish(new, posted, save)
         assert jobs.are_done(posted)
     found = {place: value for some in [*saved, new] for place, value in some.items()}
     assert {(0, 0), (1, 0)} <= {place for some in saved[:-1] for place in some}

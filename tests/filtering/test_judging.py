@@ -367,7 +367,10 @@ def test_what_failed_for_good_is_asked_again_if_somebody_says_so(files: Files, c
     files.filter()
     asked = critic.count
     assert (files.filter("--retry-failed", "--dry-run"), critic.count) == (0, asked)
-    assert (files.filter("--retry-failed"), critic.count) == (0, asked + 1)  # it fails once more, and is not owed
+    assert (files.filter("--retry-failed"), critic.count) == (
+        0,
+        asked + 1,
+    )  # it fails once more, and is not owed
     assert files.summary["judges"][0]["still_owed"] == 0
     critic.script = by_order
     assert (files.filter(), critic.count) == (0, asked + 1)

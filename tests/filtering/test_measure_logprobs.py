@@ -73,6 +73,18 @@ def test_a_threshold_measures_nothing_and_reads_nothing(
     assert (summary.measured, confidence(summary)) == (0, (12, 4, 0))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_they_come_to_their_traces_in_any_batch(
+    world: World, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r1distill.filtering.measure.BATCH", 3)
+    tell(world, range(1, 4))
+    world.data["filter"] |= {"workers": workers}
+    world.data["filter"]["checks"] = {"length": {}, "confidence": {}, "correct": {}}
+    world.filter()
+    assert scores(world) == [None, -2.0, -3.0, -4.0] * 4
+
+
 def test_log_probabilities_that_come_later_are_seen(world: World) -> None:
     tell(world, range(1))
     first = world.filter()

@@ -186,6 +186,44 @@ def test_a_kill_within_a_batch_loses_seconds_and_not_the_batch(flag: str, tmp_pa
     assert 5 <= known.cached <= log.stat().st_size
 
 
+IN_BATCHES = """
+import sys; from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from r1distill.filtering import measure, measuring; measuring.SAVE_EVERY_S = 0.3; measure.BATCH = 40
+from test_own_checks import filtered
+filtered(Path(sys.argv[1]), sys.argv[3], workers=2)
+"""
+
+
+def test_kills_cost_seconds_too_when_many_batches_wait_for_jobs(tmp_path: Path) -> None:
+    """The jobs of several batches are under way at once; `length` is measured ahead by the workers."""
+    traces(tmp_path, 600)
+    log, here = tmp_path / "log", str(Path(__file__).parent)
+    body = (
+        "in_worker = True\n    def measure(self, prompt, trace):\n"
+        f"        with open({str(log)!r}, 'a') as f: f.write('.')\n        time.sleep(0.02)\n        return {{}}"
+    )
+    log.touch()
+    for _ in range(3):
+        process, before = (
+            subprocess.Popen([sys.executable, "-c", IN_BATCHES, str(tmp_path), here, body]),
+            log.stat().st_size,
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while (
+                process.poll() is None and time.monotonic() < deadline and log.stat().st_size < before + 150
+            ):
+                time.sleep(0.02)
+            assert process.poll() is None
+        finally:
+            process.kill()
+            process.wait()
+    assert filtered(tmp_path, body, workers=2).traces == 600
+    # 0.3 s of two workers are 30 traces for each kill; without saving all batches it would be some 150.
+    assert 600 <= log.stat().st_size <= 600 + 3 * 75
+
+
 def test_a_threshold_of_ones_own_check_measures_nothing(tmp_path: Path) -> None:
     """The check that README shows."""
     traces(tmp_path)
