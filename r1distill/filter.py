@@ -242,6 +242,7 @@ def _files_material(way: Plain, traces: TraceFiles, to: Path, stage: str, recipe
     return Material(
         to, stage, traces.lines, 0, traces.sources, traces.problems, traces.lines_at, example, {},
         lambda p, s: card(p, s, way.checks, recipe, traces.problems), way.logprobs, lambda: traces.skipped.lines,
+        traces.refuse_changed,
     )  # fmt: skip
 
 

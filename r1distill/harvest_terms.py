@@ -7,20 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from r1distill.asking.account import is_paid
 from r1distill.asking.desk import Terms
 from r1distill.asking.parties import Party
-from r1distill.ledger import read_at
+from r1distill.asking.recent import recent_answers
 from r1distill.recipe import Recipe
-from r1distill.records import Trace, split_ceiling
 from r1distill.run import Run
 from r1distill.teachers.keys import api_key
 from r1distill.teachers.providers import logprobs_body, provider
-
-RECENT = 8
-"""Earlier answers that are looked at, to know a teacher that has answered before."""
 
 
 def check_keys(recipe: Recipe, names: list[str]) -> None:
@@ -41,15 +35,7 @@ def terms_of(recipe: Recipe, run: Run, parties: Sequence[Party], names: list[str
         party = next(party for party in parties if party.name == name)
         found[name] = Terms(
             section.price, section.max_in_flight, section.requests_per_min, section.tokens_per_min,
-            row.requests_window_s, logprobs_body(row, recipe.harvest.top_logprobs), _recent(run, party),
+            row.requests_window_s, logprobs_body(row, recipe.harvest.top_logprobs),
+            recent_answers(run, party.name, party.model, party.sampling),
         )  # fmt: skip
     return found
-
-
-def _recent(run: Run, party: Party) -> list[Trace]:
-    """A few answers that this teacher gave before, by the same model with the same sampling."""
-    rest, decoder = split_ceiling(party.sampling)[0], msgspec.json.Decoder(Trace)
-    with run.index() as index:
-        places = index.some("traces", party.name, RECENT)
-    lines = [next(read_at(run.ledger_folder("traces") / file, [(at, size)])) for file, at, size in places]
-    return [t for t in map(decoder.decode, lines) if (t.model, t.sampling) == (party.model, rest)]

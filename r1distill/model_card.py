@@ -111,7 +111,7 @@ def _head(summary: TrainSummary, base: str) -> str:
 def _teachers(recipe: Recipe, rows_by_author: Mapping[Author, int]) -> str:
     lines = ["| teacher | rows | model | terms |", "|---|---|---|---|"]
     for author, count in sorted(rows_by_author.items()):
-        said = cell(_terms(_section_of(recipe, author), author)) or "none known"
+        said = cell(_terms(_section_of(recipe, author), author)) or "not known here; look them up"
         lines.append(f"| {cell(author.teacher)} | {count:,} | {cell(_model(recipe, author))} | {said} |")
     return "\n".join(lines) if rows_by_author else "The traces don't say who wrote them."
 

@@ -144,7 +144,25 @@ def _load(path: Path, attribute: str, name: str) -> type[Check]:
     found = getattr(module, attribute, None)
     if not (isinstance(found, type) and issubclass(found, Check)):
         raise RecipeError(f"{where}: {path} has no class {attribute} that is an r1distill.checks.Check.")
+    _refuse_unfinished(found, f"{where}: {path}")
     return found
+
+
+def _refuse_unfinished(kind: type[Check], where: str) -> None:
+    """Raises RecipeError for a class whose fields pydantic can't read, or that lacks a method."""
+    try:
+        kind.model_rebuild()
+    except Exception as error:  # noqa: BLE001 - whatever stands in its annotations
+        said = str(error).splitlines()[0]
+        raise RecipeError(f"{where} can't be loaded: {type(error).__name__}: {said}") from None
+    if kind.judge is Check.judge and kind.judge_all is Check.judge_all:
+        raise RecipeError(f"{where}: {kind.__name__} has no method judge (or judge_all).")
+    if (kind.measure, kind.begin, kind.measure_logprobs) == (
+        Check.measure,
+        Check.begin,
+        Check.measure_logprobs,
+    ):
+        raise RecipeError(f"{where}: {kind.__name__} has no method measure.")
 
 
 def begin(check: Check, prompt: Prompt, trace: Trace) -> Value | Job:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from pydantic_core import to_jsonable_python
 
 from r1distill.checks.base import Check
 from r1distill.records import Prompt, digest
@@ -23,7 +24,7 @@ def check_identity(check: Check) -> dict[str, Any]:
     return {
         "check": f"{type(check).__name__}",
         "version": check.version,
-        "settings": check.measuring(),
+        "settings": to_jsonable_python(check.measuring()),
         "library": _library_version(check.library),
         "source": source_digest(check),
     }

@@ -33,7 +33,9 @@ UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
 
 class NearDuplicate(Check):
-    """Keeps the first of several traces that share most of their word n-grams (lowest problem, then sample number)."""
+    """Keeps the first of several traces that share most of their word n-grams (lowest problem, then sample number), whatever
+    other checks say of it. Only traces that ended alike are compared: a whole one is no duplicate of one that was cut.
+    """
 
     threshold: float = Field(default=0.8, gt=0, le=1)
     """Traces whose estimated Jaccard similarity is at least this are duplicates; the estimate errs by about 0.04."""
@@ -43,6 +45,7 @@ class NearDuplicate(Check):
     """Words per n-gram; 1 is quicker and compares vocabulary only."""
 
     anywhere: ClassVar[bool] = True
+    version: ClassVar[int] = 2
     measure_settings: ClassVar[tuple[str, ...] | None] = ("words",)
     library: ClassVar[str | None] = "rensa"
 
@@ -56,18 +59,27 @@ class NearDuplicate(Check):
         return None
 
     def measure(self, prompt: Prompt, trace: Trace) -> Value:
-        """{"signature": 128 bytes in hex}: of the n-grams of reasoning and answer."""
+        """{"signature": 128 bytes in hex, of the n-grams of reasoning and answer; "finish": how it ended}."""
         sketch = _minhash()(VALUES, SEED)
         sketch.update(shingles(f"{trace.reasoning} {trace.answer}", self.words))
-        return {"signature": struct.pack(f"<{VALUES}I", *sketch.digest())[::4].hex()}
+        return {"signature": struct.pack(f"<{VALUES}I", *sketch.digest())[::4].hex(), "finish": trace.finish}
 
     def judge_all(self, rows: Sequence[Row], name: str) -> list[Judgement]:
         """FAIL, with the similarity as score, for every trace that is near an earlier one that stays."""
         height = band_height(self.threshold)
         judged: list[Judgement] = []
         for group in self._groups(rows):
-            judged += judge_group([row.values[name]["signature"] for row in group], self.threshold, height)
+            judged += self._judged([row.values[name] for row in group], height)
         return judged
+
+    def _judged(self, values: Sequence[Value], height: int) -> list[Judgement]:
+        """One judgement for each of some traces, each compared with those that ended alike."""
+        found: dict[int, Judgement] = {}
+        for finish in dict.fromkeys(value["finish"] for value in values):
+            alike = [number for number, value in enumerate(values) if value["finish"] == finish]
+            signatures = [values[number]["signature"] for number in alike]
+            found.update(zip(alike, judge_group(signatures, self.threshold, height), strict=True))
+        return [found[number] for number in range(len(values))]
 
     def _groups(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         if self.scope == "set":

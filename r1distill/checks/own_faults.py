@@ -6,9 +6,10 @@ What `measure` and `judge` raise leaves that trace UNJUDGED (filtering/decide.py
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import TracebackType
 
 from r1distill.checks.keys import OWN
@@ -17,9 +18,13 @@ from r1distill.errors import R1DistillError, RecipeError
 
 @contextmanager
 def own_faults() -> Iterator[None]:
-    """Around all that calls checks. Raises RecipeError in the place of an error that comes out of a user's own check."""
+    """Around all that calls checks: what a user's own check prints goes to standard error, as all that people read.
+
+    Raises RecipeError in the place of an error that comes out of such a check.
+    """
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except R1DistillError:
         raise
     except (Exception, SystemExit) as error:

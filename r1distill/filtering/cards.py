@@ -114,7 +114,7 @@ def _teachers(counts: Counter[str], recipe: Recipe | None) -> str:
         section = recipe.teacher.get(name) if recipe is not None else None
         model = str(section.model or section.provider) if section is not None else "unknown"
         lines.append(
-            f"| {_cell(name)} | {count:,} | {_cell(model)} | {_cell(_terms(section, name)) or 'none known'} |"
+            f"| {_cell(name)} | {count:,} | {_cell(model)} | {_cell(_terms(section, name)) or 'not known here; look them up'} |"
         )
     lines.append(
         "\nThis is no legal advice; read the terms of the teacher's host and the licence of its model."

@@ -129,7 +129,7 @@ def tell(diff: FilterDiff, show: Show) -> None:
     """Print a diff for people."""
     parts = (diff.gained, diff.lost, diff.new_kept, diff.new_rejected, diff.gone, diff.chosen, diff.unchosen)
     if not any(parts):
-        show.note(f"Nothing changed against {diff.before}.")
+        show.note(f"Against {diff.before}: no trace is gained or lost, {diff.same:,} as before.")
         return
     show.note(
         f"Against {diff.before}: {diff.gained:,} gained, {diff.lost:,} lost, {diff.same:,} as before"

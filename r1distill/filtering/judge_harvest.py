@@ -17,6 +17,7 @@ from r1distill.ask import Asker
 from r1distill.asking.account import opened, spent
 from r1distill.asking.desk import Terms
 from r1distill.asking.owed import LOOKUP, SETTLED, Plan, Wanted, state_of
+from r1distill.asking.recent import recent_answers
 from r1distill.asking.tally import Tally
 from r1distill.checks.judge import Judge, Reading, read_reply
 from r1distill.errors import RecipeError
@@ -161,6 +162,7 @@ class JudgeHarvest:
         return Terms(
             section.price, section.max_in_flight, section.requests_per_min, section.tokens_per_min,
             provider(section.provider).requests_window_s, for_traces=False,
+            recent=recent_answers(self.run, self.check.teacher, self.check.model, self.check.sampling),
         )  # fmt: skip
 
     def items(self, owed: Collection[str]) -> Iterator[Wanted]:

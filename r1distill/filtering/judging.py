@@ -49,6 +49,10 @@ class Heard(NamedTuple):
         if not self.told:
             return summary
         fields = {name: getattr(summary, name) for name in FilterSummary.__struct_fields__}
+        if (
+            summary.dry_run and self.found is not None
+        ):  # a copy of the index was measured into before it was counted
+            fields |= {"measured": self.found.measured, "cached": self.found.cached}
         owed = sum(one.still_owed for one in self.told)
         return JudgedSummary(**fields, judges=self.told, still_owed=owed)
 

@@ -111,30 +111,46 @@ def _is_running(pid: int) -> bool:
 def write_outputs(
     folder: Path, parted: Parted, pairs: list[Pair], suspects: list[SuspectRow],
     lines: Callable[[Iterable[Place]], Iterable[bytes]], example: Callable[[bytes, Judged], ExampleRow],
+    refuse_changed: Callable[[Iterable[Place]], None] = lambda places: None,
 ) -> None:  # fmt: skip
-    """Write all files of FILES into `folder`. `lines` reads source lines, `example` makes a training row of one."""
-    train, val = {id(row) for row in parted.train}, {id(row) for row in parted.val}
-    verdicts = VerdictLines()
+    """Write all files of FILES into `folder`. `lines` reads source lines, `example` makes a training row of one,
+    `refuse_changed` raises InputError when they are no more what was judged: then nothing is written.
+    """
     with storage_errors(folder), Outputs(folder) as out:
-        source = lines(row.place for row in parted.rows)
-        for row, names, line in zip(parted.rows, parted.removed_by, source, strict=True):
-            out.raw("verdicts", verdicts.of(row))
-            out.raw("rejected" if names else "kept", line)
-            if id(row) in train or id(row) in val:
-                out.row("val" if id(row) in val else "train", example(line, row))
-            else:
-                out.row("reasons", _why(row, names, parted))
-        read = iter(lines(row.place for pair in pairs for row in pair))
-        for right, wrong in pairs:
-            chosen, rejected = example(next(read), right), example(next(read), wrong)
-            out.row(
-                "pairs",
-                PairRow(
-                    right.trace_id, wrong.trace_id, chosen.prompt, chosen.completion, rejected.completion
-                ),
-            )
+        try:
+            _write_rows(out, parted, lines, example)
+            _write_pairs(out, pairs, lines, example)
+        finally:  # a file that changed explains any other error
+            refuse_changed(row.place for row in parted.rows)
         for suspect in suspects:
             out.row("suspect_references", suspect)
+
+
+def _write_rows(
+    out: Outputs, parted: Parted, lines: Callable[[Iterable[Place]], Iterable[bytes]],
+    example: Callable[[bytes, Judged], ExampleRow],
+) -> None:  # fmt: skip
+    train, val = {id(row) for row in parted.train}, {id(row) for row in parted.val}
+    verdicts = VerdictLines()
+    source = lines(row.place for row in parted.rows)
+    for row, names, line in zip(parted.rows, parted.removed_by, source, strict=True):
+        out.raw("verdicts", verdicts.of(row))
+        out.raw("rejected" if names else "kept", line)
+        if id(row) in train or id(row) in val:
+            out.row("val" if id(row) in val else "train", example(line, row))
+        else:
+            out.row("reasons", _why(row, names, parted))
+
+
+def _write_pairs(
+    out: Outputs, pairs: list[Pair], lines: Callable[[Iterable[Place]], Iterable[bytes]],
+    example: Callable[[bytes, Judged], ExampleRow],
+) -> None:  # fmt: skip
+    read = iter(lines(row.place for pair in pairs for row in pair))
+    for right, wrong in pairs:
+        chosen, rejected = example(next(read), right), example(next(read), wrong)
+        ids = right.trace_id, wrong.trace_id
+        out.row("pairs", PairRow(*ids, chosen.prompt, chosen.completion, rejected.completion))
 
 
 def _why(row: Judged, names: list[str], parted: Parted) -> dict[str, Any]:

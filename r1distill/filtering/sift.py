@@ -85,6 +85,8 @@ class Material:
     """What lies beside the traces, where a check wants it."""
     passed_over: Callable[[], int] = lambda: 0
     """How many of the `total` were met so far that are no traces."""
+    refuse_changed: Callable[[Iterable[Place]], None] = lambda places: None
+    """Raises InputError when a file is no more what it was when it was read, of which those places are wanted."""
 
 
 def settings_of(checks: dict[str, Check], select: SelectSection, more: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +132,9 @@ def sift(
     counts = {**_counts(parted, checks, pairs), "suspect_references": len(doubts), "parquet": select.parquet}
     counts |= {"diff": compare(earlier, parted) if earlier is not None else None, "dry_run": dry_run}
     if not dry_run:
-        write_outputs(material.folder, parted, pairs, doubts, material.lines, material.example)
+        write_outputs(
+            material.folder, parted, pairs, doubts, material.lines, material.example, material.refuse_changed
+        )
         (write_parquet if select.parquet else remove_parquet)(material.folder)
     useless = caps_without_use(select.caps, material.problems)
     summary = _summary(material, found, started, [*said, *useless], **counts)

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from r1distill.errors import InputError
 from r1distill.filtering import files_told
 from r1distill.filtering.judged import About, about_of, read_place
-from r1distill.filtering.known_files import Spot, fingerprints
+from r1distill.filtering.known_files import Fingerprint, Spot, begins_as, fingerprints, look
 from r1distill.filtering.known_lines import KnownLine, KnownLines, LineAgain, Problem
 from r1distill.filtering.line_ids import Names
 from r1distill.filtering.line_reader import LineReader
@@ -35,6 +35,7 @@ from r1distill.importers.lines import Line
 from r1distill.importers.readers import first_bytes, lines_of
 from r1distill.importers.scratch import Scratch
 from r1distill.index import Index
+from r1distill.path_names import shown
 from r1distill.records import AnswerKind, Prompt, Trace
 from r1distill.thinking import text_json
 
@@ -75,6 +76,8 @@ class TraceFiles:
         self.files, self.answer_kind = files, answer_kind
         self.lines = 0
         """Lines of all files, once `fingerprints` has read them."""
+        self._looks: list[tuple[int, ...]] = []
+        self._fingerprints: list[Fingerprint] = []
         formats = chosen_formats(format, columns)
         self._is_mapped = bool(columns)
         self._reading = msgspec.json.encode([READER_VERSION, format, columns], order="deterministic")
@@ -93,9 +96,26 @@ class TraceFiles:
 
     def fingerprints(self, index: Index | None = None) -> list[dict[str, Any]]:
         """Path, size in bytes and SHA-256 of each file, of unchanged ones from the index. Raises InputError."""
-        found = fingerprints(self.files, index)
+        self._looks = [look(path) for path in self.files]
+        self._fingerprints = found = fingerprints(self.files, index)
         self.lines = sum(one.lines for one in found)
         return [one.origin() for one in found]
+
+    def refuse_changed(self, places: Iterable[Place]) -> None:
+        """Raises InputError for a file that is no more what `fingerprints` read; one may grow behind all `places`."""
+        changed = [number for number, path in enumerate(self.files) if look(path) != self._looks[number]]
+        ends = dict.fromkeys(changed, 0)
+        for place in places if changed else ():
+            if place.file in ends:
+                ends[place.file] = max(ends[place.file], place.offset + place.length)
+        for number, end in ends.items():
+            if end > self._fingerprints[number].size_bytes or not begins_as(
+                self.files[number], self._fingerprints[number]
+            ):
+                raise InputError(
+                    f"{shown(self.files[number])} changed while it was filtered, so nothing was written: run the same command "
+                    "again."
+                )
 
     def remember_in(self, index: Index) -> None:
         """Let an index know what the lines come to, so that `sources` need not parse them another time."""

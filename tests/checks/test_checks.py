@@ -112,10 +112,11 @@ def test_bad_tables(tables: dict[str, Any], words: str, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("1 / 0\n")
     (tmp_path / "mine.py").write_text(
         "from r1distill.checks import Check\n"
-        "class Needy(Check):\n    needs = ('length',)\n"
-        "class Counting(Check):\n    n: int = 0\n"
-        "class A(Check):\n    needs = ('b',)\n"
-        "class B(Check):\n    needs = ('a',)\n"
+        "class Whole(Check):\n    def measure(self, prompt, trace): pass\n    def judge(self, value): pass\n"
+        "class Needy(Whole):\n    needs = ('length',)\n"
+        "class Counting(Whole):\n    n: int = 0\n"
+        "class A(Whole):\n    needs = ('b',)\n"
+        "class B(Whole):\n    needs = ('a',)\n"
     )
     with pytest.raises(RecipeError) as caught:
         build_checks(tables, tmp_path)

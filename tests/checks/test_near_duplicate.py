@@ -196,3 +196,13 @@ def test_a_missing_package_is_told_when_the_checks_are_built(tmp_path: Path) -> 
     assert done.stdout.strip() == (
         "The check near_duplicate needs the package rensa: pip install 'r1distill[dedup]'."
     )
+
+
+def test_a_whole_trace_is_no_duplicate_of_one_that_was_cut() -> None:
+    check, text = NearDuplicate(), "so nine times two is eighteen and that is it"
+    values = [
+        {**check.measure(PROMPT, trace(text)), "finish": finish}
+        for finish in ("length", "stop", "length", "stop")
+    ]
+    rows = [Row(str(n), "p", 0, "r1", n, {"near": value}) for n, value in enumerate(values)]
+    assert [one.outcome for one in check.judge_all(rows, "near")] == ["PASS", "PASS", "FAIL", "FAIL"]

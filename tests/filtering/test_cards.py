@@ -126,7 +126,7 @@ def test_files_of_others_tell_the_licence_of_the_model_that_they_name(tmp_path: 
     (llama,) = (line for line in lines if line.startswith("| meta-llama/"))
     (deepseek,) = (line for line in lines if line.startswith("| deepseek-r1"))
     assert "Built with Llama" in llama
-    assert "none known" in deepseek
+    assert "not known here; look them up" in deepseek
 
 
 def test_plain_files_say_what_is_known(tmp_path: Path) -> None:
@@ -143,5 +143,5 @@ def test_plain_files_say_what_is_known(tmp_path: Path) -> None:
     filter_files([tmp_path / "t.jsonl"], tmp_path / "out")
     text = (tmp_path / "out/README.md").read_text()
     assert "rows from 3 of 3 problems" in text
-    assert "| \\[x](y)\\|\\`z\\` | 3 | unknown | none known |" in text
+    assert "| \\[x](y)\\|\\`z\\` | 3 | unknown | not known here; look them up |" in text
     assert "# curated traces" in text and "3 of 3 rows have a reference answer." in text

@@ -91,7 +91,7 @@ def test_a_run_after_one_that_was_compared(
     again = world.filter(diff=diff, dry_run=dry_run, show=Show(1))
     assert again.up_to_date and again.kept == compared.kept
     said = capsys.readouterr().err
-    assert (f"Nothing changed against {compared.folder}." in said) == diff
+    assert (f"Against {compared.folder}: no trace is gained or lost, 16 as before." in said) == diff
     assert (again.diff.same if diff else again.diff) == (16 if diff else None)
 
 

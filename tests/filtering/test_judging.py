@@ -378,6 +378,26 @@ def test_what_failed_for_good_is_asked_again_if_somebody_says_so(files: Files, c
     assert files.verdicts()[1] == ("FAIL", 3.0, "scored below 7")
 
 
+@pytest.mark.parametrize("option", [(), ("--retry-failed",)])
+def test_one_refused_request_does_not_hold_up_what_is_judged(
+    option: tuple[str, ...], files: Files, critic: FakeTeacher
+) -> None:
+    """A refusal without a reason may mean the whole recipe, but not once the judge has answered."""
+    assert files.filter() == 0
+    files.write(*(row(n, "9") for n in (1, 2, 5)), row(6, "bad"))
+    critic.script = lambda r: error(400, "bad content") if "6 + 6" in r.text else by_order(r)
+    assert files.filter(*option) == 3
+    assert [outcome for outcome, _, _ in files.verdicts()] == ["PASS", "PASS", "PASS", "UNJUDGED"]
+
+
+def test_a_first_dry_run_knows_that_nothing_is_measured(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.filter("--dry-run")
+    told = json.loads(capsys.readouterr().out)
+    assert (told["cached"], told["measured"]) == (0, 8)
+
+
 def test_equal_texts_are_asked_about_once(files: Files, critic: FakeTeacher) -> None:
     files.write(row(1, "9"), row(1, "9"), row(2, "8"))
     files.filter()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from r1distill.cli import main
 from r1distill.errors import RecipeError
 from r1distill.filter import FilterSummary, filter_files
 from r1distill.recipe import parse_recipe
@@ -123,6 +124,46 @@ def test_the_same_in_worker_processes(flag: str, body: str, error: str, tmp_path
     traces(tmp_path)
     filtered(tmp_path, f"{flag} = True\n    def measure(self, prompt, trace): {body}", workers=2)
     assert said(tmp_path) == {("UNJUDGED", f"mine: error: {error}")}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("from threading import Thread\nclass Mine(Check):\n    z: Thread | None = None\n" + MEASURE + JUDGE,
+         "can't be loaded: PydanticSchemaGenerationError"),
+        ("class Mine(Check):\n    z: 'Undefined' = 1\n" + MEASURE + JUDGE, "can't be loaded: "),
+        ("class Mine(Check):\n" + MEASURE, "Mine has no method judge (or judge_all)."),
+        ("class Mine(Check):\n" + JUDGE, "Mine has no method measure."),
+    ],
+)  # fmt: skip
+def test_a_class_that_is_no_whole_check(text: str, words: str, tmp_path: Path) -> None:
+    traces(tmp_path)
+    (tmp_path / "mine.py").write_text(HEAD + text)
+    recipe = parse_recipe(
+        {"name": "r", "filter": {"checks": {"mine": {"use": "mine.py:Mine"}}}}, folder=tmp_path
+    )
+    with pytest.raises(RecipeError) as caught:
+        filter_files([tmp_path / "t.jsonl"], tmp_path / "out", recipe)
+    assert str(caught.value).startswith(f"filter.checks.mine: {tmp_path}/mine.py") and words in str(
+        caught.value
+    )
+
+
+def test_what_a_check_prints_is_no_part_of_the_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traces(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        source("def judge(self, value):\n        print('HELLO')\n        return passed()")
+    )
+    (tmp_path / "r.toml").write_text(
+        'name = "r"\n[filter]\nworkers = 1\n[filter.checks.mine]\nuse = "mine.py:Mine"\n'
+    )
+    files = [str(tmp_path / "t.jsonl"), "--to", str(tmp_path / "out"), "--recipe", str(tmp_path / "r.toml")]
+    assert main(["filter", *files, "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["kept"] == 3
+    assert "HELLO" in said.err
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from backports import zstd
 
+from r1distill.checks import CHECKS, Check, passed
 from r1distill.errors import InputError, UsageError
 from r1distill.filter import filter_files
 from r1distill.filtering.line_ids import trace_id_of_line
+from r1distill.filtering.plain_files import changed_defaults
 from r1distill.filtering.tracefiles import TraceFiles
+from r1distill.recipe import parse_recipe
 from r1distill.records import digest, prompt_id_of
 
 FIXTURES = Path(__file__).parents[1] / "importers" / "fixtures"
@@ -237,3 +240,50 @@ def test_a_row_of_another_shape_inside_is_told_and_the_others_are_read(tmp_path:
     reader = TraceFiles([path], "math")
     assert [source.trace.answer for source in reader.sources()] == ["18"]
     assert [row["line"] for row in reader.skipped] == [1]
+
+
+class Changing(Check):
+    """Rewrites the file while it is filtered."""
+
+    path: Path
+    text: str
+
+    def measure(self, prompt: Any, trace: Any) -> dict[str, Any]:
+        return {}
+
+    def judge_all(self, rows: Any, name: str) -> Any:
+        self.path.write_text(self.text)
+        return [passed()] * len(rows)
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    ("how", "is_refused"),
+    [("longer", True), ("other", True), ("shorter", True), ("grown", False), ("touched", False)],
+)
+def test_a_file_that_changes_while_it_is_filtered(
+    how: str, is_refused: bool, known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "t.jsonl", ROWS)
+    text = path.read_text()
+    changed = {
+        "longer": text.replace(" and ", " together with "), "other": text.replace(" and ", " und "), "shorter": text[:90],
+        "grown": text + text, "touched": text,
+    }[how]  # fmt: skip
+    monkeypatch.setitem(CHECKS, "changing", Changing)
+    if known:
+        filter_files([path], tmp_path / "out", changed_defaults(("filter.checks.length={}",)))
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").glob("*.jsonl")}
+    recipe = parse_recipe(
+        {"name": "r", "filter": {"checks": {"length": {}, "changing": {"path": str(path), "text": changed}}}},
+        folder=tmp_path,
+    )
+    if not is_refused:
+        assert filter_files([path], tmp_path / "out", recipe).kept == len(ROWS)
+        assert (tmp_path / "out/kept.jsonl").read_text() == text
+        return
+    with pytest.raises(
+        InputError, match="changed while it was filtered, so nothing was written: run the same command"
+    ):
+        filter_files([path], tmp_path / "out", recipe)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").glob("*.jsonl")} == before
