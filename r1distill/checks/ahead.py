@@ -29,7 +29,7 @@ PIECE = 125
 """Traces that a worker gets at a time: about 40 ms of work, 1 MB."""
 PIECE_TIMEOUT_S = 600.0
 """CPU seconds for one piece; a check that may hang says `in_worker` instead."""
-AHEAD = 4
+AHEAD = 3
 """Batches of traces that are on their way."""
 
 
