@@ -27,7 +27,7 @@ from r1distill.recipe_sections import FilterSection
 from r1distill.records import Prompt
 from r1distill.show import counted, plain
 from r1distill.teachers.provider_row import matches
-from r1distill.teachers.providers import MODEL_NOTES, provider, terms
+from r1distill.teachers.providers import MODEL_NOTES, provider, terms, terms_by_name
 from r1distill.version import __version__
 
 LICENCE_TAGS = ("licence", "license")
@@ -112,7 +112,7 @@ def _teachers(counts: Counter[str], recipe: Recipe | None) -> str:
     lines = ["| teacher | rows | model | terms |", "|---|---|---|---|"]
     for name, count in sorted(counts.items()):
         section = recipe.teacher.get(name) if recipe is not None else None
-        model = str(section.model or section.provider) if section is not None else "unknown"
+        model = str(section.model or section.provider) if section is not None else name
         lines.append(
             f"| {_cell(name)} | {count:,} | {_cell(model)} | {_cell(_terms(section, name)) or 'not known here; look them up'} |"
         )
@@ -127,7 +127,8 @@ def _terms(section: Any, name: str) -> str:
     describes only the name is known, in files of others that of a model.
     """
     if section is None:
-        return " ".join(note.text for note in MODEL_NOTES if matches(name, note.models))
+        found = [terms_by_name(name), *(note.text for note in MODEL_NOTES if matches(name, note.models))]
+        return " ".join(text for text in found if text)
     row, model = provider(section.provider), str(section.model)
     base_url = section.base_url or row.base_url
     found = [terms(str(base_url), model)] if base_url else []

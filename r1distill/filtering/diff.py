@@ -35,6 +35,9 @@ class FilterDiff(msgspec.Struct, frozen=True, kw_only=True):
     gone: int = 0
     """There before, not now."""
     same: int = 0
+    """Kept before and now, or rejected both times;"""
+    moved: int = 0
+    """so many of them for other or more reasons."""
     chosen: int = 0
     """Training or validation rows now, not so before."""
     unchosen: int = 0
@@ -43,6 +46,8 @@ class FilterDiff(msgspec.Struct, frozen=True, kw_only=True):
     """Reasons for which the gained ones were rejected before."""
     lost_to: dict[str, int] = {}
     """Reasons for which the lost ones are rejected now."""
+    moved_to: dict[str, int] = {}
+    """Reasons for which traces are rejected now that had others before."""
     gained_ids: list[str] = []
     lost_ids: list[str] = []
     """The first few trace ids of each kind."""
@@ -91,7 +96,7 @@ def unchanged(summary: FilterSummary) -> FilterDiff:
 
 def compare(earlier: Earlier, parted: Parted) -> FilterDiff:
     """The rows of this run against the earlier one."""
-    counts, gained_from, lost_to = Counter[str](), Counter[str](), Counter[str]()
+    counts, gained_from, lost_to, moved_to = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     ids: dict[str, list[str]] = {"gained": [], "lost": []}
     now: set[str] = set()
     for row, names in zip(parted.rows, parted.removed_by, strict=True):
@@ -102,6 +107,10 @@ def compare(earlier: Earlier, parted: Parted) -> FilterDiff:
             gained_from.update(earlier.rejected[row.trace_id])
         elif kind == "lost":
             lost_to.update(reason_of(name, row) for name in names)
+        elif kind == "same" and names:
+            reasons, before = [reason_of(name, row) for name in names], earlier.rejected[row.trace_id]
+            counts["moved"] += reasons != before
+            moved_to.update(reason for reason in reasons if reason not in before)
         if kind in ids and len(ids[kind]) < EXAMPLES:
             ids[kind].append(row.trace_id)
     used = {row.trace_id for row in (*parted.train, *parted.val)}
@@ -109,8 +118,9 @@ def compare(earlier: Earlier, parted: Parted) -> FilterDiff:
     return FilterDiff(
         before=str(earlier.folder), chosen=len(used - used_before), unchosen=len(used_before - used),
         gained=counts["gained"], lost=counts["lost"], new_kept=counts["new kept"],
-        new_rejected=counts["new rejected"], same=counts["same"], gone=len(earlier.traces - now),
-        gained_from=_ordered(gained_from), lost_to=_ordered(lost_to), gained_ids=ids["gained"], lost_ids=ids["lost"],
+        new_rejected=counts["new rejected"], same=counts["same"], moved=counts["moved"], gone=len(earlier.traces - now),
+        gained_from=_ordered(gained_from), lost_to=_ordered(lost_to), moved_to=_ordered(moved_to),
+        gained_ids=ids["gained"], lost_ids=ids["lost"],
     )  # fmt: skip
 
 
@@ -128,11 +138,12 @@ def _ordered(counts: Counter[str]) -> dict[str, int]:
 def tell(diff: FilterDiff, show: Show) -> None:
     """Print a diff for people."""
     parts = (diff.gained, diff.lost, diff.new_kept, diff.new_rejected, diff.gone, diff.chosen, diff.unchosen)
-    if not any(parts):
-        show.note(f"Against {diff.before}: no trace is gained or lost, {diff.same:,} as before.")
+    if not any((*parts, diff.moved)):
+        show.note(f"Against {diff.before}: nothing changed, {diff.same:,} traces as before.")
         return
     show.note(
         f"Against {diff.before}: {diff.gained:,} gained, {diff.lost:,} lost, {diff.same:,} as before"
+        + (f" ({diff.moved:,} of them rejected for other or more reasons)" if diff.moved else "")
         + _others(
             [(diff.new_kept, "new and kept"), (diff.new_rejected, "new and rejected"), (diff.gone, "gone")]
         )
@@ -141,6 +152,7 @@ def tell(diff: FilterDiff, show: Show) -> None:
         show.note(f"Training and validation rows: {diff.chosen:,} more, {diff.unchosen:,} fewer.")
     rows = [("gained", f"{count:,}", reason) for reason, count in diff.gained_from.items()]
     rows += [("lost", f"{count:,}", reason) for reason, count in diff.lost_to.items()]
+    rows += [("rejected again", f"{count:,}", reason) for reason, count in diff.moved_to.items()]
     show.table("By reason (a trace may have several)", ("", "traces", "rejected before by / now by"), rows)
     for what, ids in (("Gained", diff.gained_ids), ("Lost", diff.lost_ids)):
         if ids:

@@ -44,7 +44,9 @@ class PairRow(msgspec.Struct, frozen=True):
 
 
 def preference_pairs(parted: Parted, checks: dict[str, Check], per_prompt: int) -> list[Pair]:
-    """At most `per_prompt` pairs for each problem, each wrong answer in one of them only; in the order of the set."""
+    """At most `per_prompt` pairs for each problem, those that differ least in length, each trace in one of them only; in the
+    order of the set.
+    """
     graders = {name for name, check in checks.items() if isinstance(check, Correct)}
     allowed = graders | {name for name, check in checks.items() if isinstance(check, Agreement | Difficulty)}
     wrong: dict[int, list[Judged]] = {}
@@ -52,17 +54,27 @@ def preference_pairs(parted: Parted, checks: dict[str, Check], per_prompt: int) 
         said = graders.intersection(names)
         if said and allowed.issuperset(names) and all(_is_wrong(row.judgements[name]) for name in said):
             wrong.setdefault(row.order, []).append(row)
-    pairs: list[Pair] = []
-    taken: dict[int, int] = {}
-    for right in parted.train:
-        rivals = wrong.get(right.order)
-        if not rivals or taken.get(right.order, 0) >= per_prompt or not _is_right(right, graders):
-            continue
-        nearest = min(rivals, key=lambda row: abs(row.chars - right.chars))
-        rivals.remove(nearest)
-        taken[right.order] = taken.get(right.order, 0) + 1
-        pairs.append(Pair(right, nearest))
-    return pairs
+    right: dict[int, list[Judged]] = {}
+    for row in parted.train:
+        if row.order in wrong and _is_right(row, graders):
+            right.setdefault(row.order, []).append(row)
+    return [pair for order, rows in right.items() for pair in _nearest(rows, wrong[order], per_prompt)]
+
+
+def _nearest(right: list[Judged], wrong: list[Judged], most: int) -> list[Pair]:
+    """The pairs that differ least in length, each trace in one of them; in the order of the right ones."""
+    near = sorted(
+        (abs(one.chars - other.chars), at, rival)
+        for at, one in enumerate(right)
+        for rival, other in enumerate(wrong)
+    )
+    rival_of: dict[int, int] = {}
+    taken: set[int] = set()
+    for _, at, rival in near:
+        if len(rival_of) < most and at not in rival_of and rival not in taken:
+            rival_of[at] = rival
+            taken.add(rival)
+    return [Pair(right[at], wrong[rival_of[at]]) for at in sorted(rival_of)]
 
 
 def length_ratio(pairs: list[Pair]) -> float | None:

@@ -54,7 +54,7 @@ from r1distill.records import Prompt
 from r1distill.run import read_json
 from r1distill.show import Show, counted
 
-FILTER_VERSION = 5
+FILTER_VERSION = 6
 """Raised when the same settings and traces lead to other files."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from r1distill.errors import RecipeError
-from r1distill.teachers.provider_row import Known, Note, certain
+from r1distill.teachers.provider_row import Known, Note, certain, matches
 from r1distill.teachers.provider_row import Provider as Provider
 from r1distill.teachers.provider_rows import DAY, HOSTED, TERMS_QUOTED
 from r1distill.teachers.provider_rows_local import LOCAL
@@ -35,6 +35,13 @@ MODEL_NOTES = (
         Known("page", "https://www.llama.com/llama3_1/license/", DAY),
     ),
 )
+
+
+CLAUDE = ("claude*", "*.claude*")
+MODELS_OF = {
+    "openai": ("gpt-*", "!gpt-oss*", "chatgpt*", "o[134]", "o[134]-*"), "gemini": ("gemini*",), "xai": ("grok*",)
+}  # fmt: skip
+"""Names of models that are served by their maker only, by provider."""
 
 
 def provider(name: str) -> Provider:
@@ -66,6 +73,14 @@ def terms(base_url: str, model: str) -> str:
         return ANTHROPIC.text
     own = provider(name).terms if name else ""
     return own or (provider(MAKERS[maker]).terms if name == "openrouter" and maker in MAKERS else "")
+
+
+def terms_by_name(model: str) -> str:
+    """The same by a model's name alone, which is all that files of others say; "" if nothing is known."""
+    if matches(model, CLAUDE):
+        return ANTHROPIC.text
+    maker = next((maker for maker, names in MODELS_OF.items() if matches(model, names)), None)
+    return provider(maker).terms if maker else ""
 
 
 def logprobs_body(row: Provider, k: int) -> dict[str, Any]:

@@ -118,7 +118,15 @@ def test_the_title_is_the_same_with_changed_settings(tmp_path: Path) -> None:
 def test_files_of_others_tell_the_licence_of_the_model_that_they_name(tmp_path: Path) -> None:
     rows = [
         {"question": f"q{n}", "response": "<think>so</think>\\boxed{4}", "model": model}
-        for n, model in enumerate(("meta-llama/Llama-3.3-70B-Instruct", "deepseek-r1"))
+        for n, model in enumerate(
+            (
+                "meta-llama/Llama-3.3-70B-Instruct",
+                "deepseek-r1",
+                "openai/gpt-4o",
+                "gpt-oss-120b",
+                "claude-opus-4",
+            )
+        )
     ]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["filter", str(tmp_path / "t.jsonl"), "--to", str(tmp_path / "out"), "-q"]) == 0
@@ -126,6 +134,12 @@ def test_files_of_others_tell_the_licence_of_the_model_that_they_name(tmp_path: 
     (llama,) = (line for line in lines if line.startswith("| meta-llama/"))
     (deepseek,) = (line for line in lines if line.startswith("| deepseek-r1"))
     assert "Built with Llama" in llama
+    known = {
+        name: next(line for line in lines if line.startswith(f"| {name} "))
+        for name in ("openai/gpt-4o", "gpt-oss-120b", "claude-opus-4")
+    }
+    assert "OpenAI's terms" in known["openai/gpt-4o"] and "Anthropic" in known["claude-opus-4"]
+    assert "not known here" in known["gpt-oss-120b"]
     assert "not known here; look them up" in deepseek
 
 
@@ -143,5 +157,5 @@ def test_plain_files_say_what_is_known(tmp_path: Path) -> None:
     filter_files([tmp_path / "t.jsonl"], tmp_path / "out")
     text = (tmp_path / "out/README.md").read_text()
     assert "rows from 3 of 3 problems" in text
-    assert "| \\[x](y)\\|\\`z\\` | 3 | unknown | not known here; look them up |" in text
+    assert "| \\[x](y)\\|\\`z\\` | 3 | \\[x](y)\\|\\`z\\` | not known here; look them up |" in text
     assert "# curated traces" in text and "3 of 3 rows have a reference answer." in text

@@ -60,6 +60,24 @@ def test_a_changed_threshold_is_told_without_writing(
     assert len(back.diff.gained_ids) == min(5, back.diff.gained)
 
 
+def test_what_is_rejected_for_another_reason_is_told(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.filter()
+    old = {row["trace_id"]: row["reasons"] for row in world.rows("reasons") if row["rejected"]}
+    world.data["filter"]["checks"]["length"] = {"max_tokens": 22}
+    diff = world.filter(diff=True, show=Show(1)).diff
+    new = {row["trace_id"]: row["reasons"] for row in world.rows("reasons") if row["rejected"]}
+    moved = [trace_id for trace_id in old.keys() & new.keys() if old[trace_id] != new[trace_id]]
+    assert diff.moved == len(moved) > 0
+    (reason,) = diff.moved_to
+    assert reason.startswith("length: over 22 tokens") and diff.moved_to[reason] == len(moved)
+    assert (
+        f"{diff.same} as before ({len(moved)} of them rejected for other or more reasons)"
+        in capsys.readouterr().err
+    )
+
+
 def test_new_and_gone_traces_are_told_apart(world: World) -> None:
     world.filter()
     world.data["harvest"] = {"samples": 2}
@@ -91,7 +109,7 @@ def test_a_run_after_one_that_was_compared(
     again = world.filter(diff=diff, dry_run=dry_run, show=Show(1))
     assert again.up_to_date and again.kept == compared.kept
     said = capsys.readouterr().err
-    assert (f"Against {compared.folder}: no trace is gained or lost, 16 as before." in said) == diff
+    assert (f"Against {compared.folder}: nothing changed, 16 traces as before." in said) == diff
     assert (again.diff.same if diff else again.diff) == (16 if diff else None)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from test_filter import World
 from test_filter_diff import ANSWERS
+
+from r1distill.filter import filter_files
+from r1distill.filtering.plain_files import changed_defaults
 
 
 @pytest.fixture
@@ -32,6 +36,28 @@ def test_pairs_are_a_right_answer_over_the_wrong_one_nearest_in_length(world: Wo
     ids = {row["trace_id"] for row in world.rows("train")}
     assert {row["trace_id"] for row in pairs} <= ids
     assert not {row["rejected_trace_id"] for row in pairs} & ids
+
+
+def test_of_all_pairs_those_nearest_in_length_are_taken(tmp_path: Path) -> None:
+    """One short and one long right answer, one long wrong one: the long ones pair, whichever stands first."""
+    texts = [
+        "so \\boxed{4}",
+        "so, after some more thought, \\boxed{4}",
+        "so, after some more thought, \\boxed{5}",
+    ]
+    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        rows = [
+            {"question": "2 + 2?", "reference": "4", "response": f"<think>hm</think>{texts[n]}"}
+            for n in order
+        ]
+        (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        filter_files(
+            [tmp_path / "t.jsonl"], tmp_path / "out", changed_defaults(("filter.select.val_fraction=0",))
+        )
+        (pair,) = [json.loads(line) for line in (tmp_path / "out/pairs.jsonl").read_text().splitlines()]
+        assert pair["chosen"][0]["content"].endswith(texts[1]) and pair["rejected"][0]["content"].endswith(
+            texts[2]
+        )
 
 
 def test_as_many_pairs_as_wanted_and_no_wrong_answer_twice(world: World) -> None:
