@@ -89,19 +89,10 @@ def filter(
             run, chosen, stage, messages, index, lambda p, s: card(p, s, heard.checks, recipe, chosen.prompts), logprobs,
         )  # fmt: skip
         section = recipe.filter
-        summary = heard.complete(
-            sift(
-                material,
-                heard.checks,
-                section.select,
-                index,
-                section.workers,
-                dry_run,
-                show,
-                earlier,
-                heard.found,
-            )
-        )
+        sifted = sift(
+            material, heard.checks, section.select, index, section.workers, dry_run, show, earlier, heard.found
+        )  # fmt: skip
+        summary = heard.complete(sifted)
     if not dry_run:
         run.save_recipe(recipe)
         run.finish_stage("filter", stage, msgspec.to_builtins(summary))

@@ -10,11 +10,12 @@ import hashlib
 import itertools
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1distill.errors import InputError
+from r1distill.filtering.judged import Place
 from r1distill.importers.readers import first_bytes
 from r1distill.index import Index
 from r1distill.path_names import as_text, key_of, shown
@@ -120,7 +121,22 @@ def look(path: Path) -> tuple[int, ...]:
     return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
 
 
-def begins_as(path: Path, before: Fingerprint) -> bool:
+def refuse_changed(
+    files: Sequence[Path], looks: Sequence[tuple[int, ...]], before: Sequence[Fingerprint], places: Iterable[Place]
+) -> None:  # fmt: skip
+    """Raises InputError for a file that does not `look` as before it was read, unless all `places` are in what it still has."""
+    ends = {number: 0 for number, path in enumerate(files) if look(path) != looks[number]}
+    for place in places if ends else ():
+        if place.file in ends:
+            ends[place.file] = max(ends[place.file], place.offset + place.length)
+    for number, end in ends.items():
+        if end > before[number].size_bytes or not _begins_as(files[number], before[number]):
+            raise InputError(
+                f"{shown(files[number])} changed while it was filtered, so nothing was written: run the same command again."
+            )
+
+
+def _begins_as(path: Path, before: Fingerprint) -> bool:
     """Whether the file still begins with all that was read of it."""
     sha256, left = hashlib.sha256(), before.size_bytes
     try:

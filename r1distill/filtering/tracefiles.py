@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from r1distill.errors import InputError
 from r1distill.filtering import files_told
 from r1distill.filtering.judged import About, about_of, read_place
-from r1distill.filtering.known_files import Fingerprint, Spot, begins_as, fingerprints, look
+from r1distill.filtering.known_files import Fingerprint, Spot, fingerprints, look, refuse_changed
 from r1distill.filtering.known_lines import KnownLine, KnownLines, LineAgain, Problem
 from r1distill.filtering.line_ids import Names
 from r1distill.filtering.line_reader import LineReader
@@ -35,7 +35,6 @@ from r1distill.importers.lines import Line
 from r1distill.importers.readers import first_bytes, lines_of
 from r1distill.importers.scratch import Scratch
 from r1distill.index import Index
-from r1distill.path_names import shown
 from r1distill.records import AnswerKind, Prompt, Trace
 from r1distill.thinking import text_json
 
@@ -103,19 +102,7 @@ class TraceFiles:
 
     def refuse_changed(self, places: Iterable[Place]) -> None:
         """Raises InputError for a file that is no more what `fingerprints` read; one may grow behind all `places`."""
-        changed = [number for number, path in enumerate(self.files) if look(path) != self._looks[number]]
-        ends = dict.fromkeys(changed, 0)
-        for place in places if changed else ():
-            if place.file in ends:
-                ends[place.file] = max(ends[place.file], place.offset + place.length)
-        for number, end in ends.items():
-            if end > self._fingerprints[number].size_bytes or not begins_as(
-                self.files[number], self._fingerprints[number]
-            ):
-                raise InputError(
-                    f"{shown(self.files[number])} changed while it was filtered, so nothing was written: run the same command "
-                    "again."
-                )
+        refuse_changed(self.files, self._looks, self._fingerprints, places)
 
     def remember_in(self, index: Index) -> None:
         """Let an index know what the lines come to, so that `sources` need not parse them another time."""
