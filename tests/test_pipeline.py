@@ -142,6 +142,7 @@ def test_preview_leaves_a_users_own_check_alone(project: Any, tmp_path: Path) ->
     (tmp_path / "own.py").write_text(
         "from r1distill.checks import Check\n"
         "class Own(Check):\n    def measure(self, prompt, trace):\n        raise OSError\n"
+        "    def judge(self, value):\n        raise OSError\n"
     )
     recipe = project(
         "http://127.0.0.1:9/v1", filter={"checks": {"mine": {"use": "own.py:Own"}, "finish": {}}}
