@@ -51,7 +51,7 @@ def installed() -> bool:
 
 
 def warm_up() -> None:
-    """Import computer algebra (about 1.4 s), so that the first comparison's time is its own."""
+    """Import computer algebra (about 0.4 s), so that the first comparison's time is its own."""
     if installed():
         compare("x+1", "1+x")
 

@@ -1,6 +1,6 @@
 """Worker processes that can be killed: a stuck job costs its worker, never the run.
 
-Started lazily (a worker that imports computer algebra takes about 1.4 s), at most one per job. Results come back in
+Started lazily (a worker that imports computer algebra takes about 0.7 s), at most one per job. Results come back in
 the order of the jobs and do not depend on the number of workers: limits are CPU seconds, kept by the kernel inside
 the worker. A killed parent leaves no orphans: idle workers see the socket close, busy ones run into their timer.
 """

@@ -50,13 +50,8 @@ class Ready(NamedTuple):
 
 
 def prepare(
-    section: TrainSection,
-    student: Student,
-    train: Sequence[Example],
-    validation: Sequence[Example],
-    folder: Path,
-    show: Show,
-) -> Ready:
+    section: TrainSection, student: Student, train: Sequence[Example], validation: Sequence[Example], folder: Path, show: Show
+) -> Ready:  # fmt: skip
     """Check the settings, load the tokenizer, render the rows, prove them. Writes nothing but the cache of a GGUF student.
 
     A failed proof is a finding, not an error. Raises RecipeError, InputError (student or template can't be used),
